@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A namespace is the bucket v1/<name>; its own labels are in [labels] there, which the first write
+ * of an object does not make. */
+#include "core/namespace.h"
+
+#include "base/str.h"
+#include "core/schema.h"
+
+struct ns_call {
+	struct ctx *ctx;
+	const char *name;
+	const struct labels *labels;
+	const char *key, *value;
+	struct labels ret;
+	struct namespace_info *infos;
+	size_t n;
+};
+
+static int ns_create(struct bolt_tx *tx, void *arg, struct err *err)
+{
+	struct ns_call *c = arg;
+	struct bolt_bucket *b;
+	int rc;
+
+	if (SCHEMA_FIND(tx, c->name))
+		return err_set(err, ERR_ALREADY_EXISTS, "namespace \"%s\"", c->name);
+	rc = SCHEMA_MAKE(tx, &b, c->name, "labels");
+	for (size_t i = 0; rc == 0 && i < c->labels->n; i++)
+		if (!str_empty(c->labels->v[i].value))
+			rc = schema_put_str(b, c->labels->v[i].key, c->labels->v[i].value);
+	return rc < 0 ? err_errno(err, rc, "write namespace \"%s\"", c->name) : 0;
+}
+
+int namespace_create(struct ctx *ctx, struct db *db, const char *name, const struct labels *labels,
+		     struct err *err)
+{
+	static const struct labels none;
+	struct ns_call c = {.ctx = ctx, .name = name, .labels = labels ? labels : &none};
+	int rc = ident_validate(name, err);
+
+	if (rc < 0)
+		return rc;
+	if (streq(name, "version"))
+		return err_set(err, ERR_INVALID_ARGUMENT, "namespace name \"%s\" is reserved",
+			       name);
+	if (labels_validate(c.labels, err) < 0)
+		return err_prefix(err, "namespace.Labels");
+	return db_update(ctx, db, ns_create, &c, err);
+}
+
+static int ns_labels(struct bolt_tx *tx, void *arg, struct err *err)
+{
+	struct ns_call *c = arg;
+	struct bolt_bucket *b = SCHEMA_FIND(tx, c->name);
+
+	c->ret = (struct labels){0};
+	if (b && schema_get_labels(c->ctx->arena, b, "labels", &c->ret) < 0)
+		return err_nomem(err);
+	return 0;
+}
+
+int namespace_labels(struct ctx *ctx, struct db *db, const char *name, struct labels *ret,
+		     struct err *err)
+{
+	struct ns_call c = {.ctx = ctx, .name = name};
+	int rc = ident_validate(name, err);
+
+	if (rc == 0)
+		rc = db_view(ctx, db, ns_labels, &c, err);
+	if (rc == 0)
+		*ret = c.ret;
+	return rc;
+}
+
+static int ns_set_label(struct bolt_tx *tx, void *arg, struct err *err)
+{
+	struct ns_call *c = arg;
+	struct bolt_bucket *b = SCHEMA_FIND(tx, c->name);
+	int rc;
+
+	if (!b)
+		return err_set(err, ERR_NOT_FOUND, "namespace \"%s\"", c->name);
+	rc = bolt_bucket_create_if_missing(b, bolt_s("labels"), &b);
+	if (rc == 0)
+		rc = str_empty(c->value) ? bolt_delete(b, bolt_s(c->key))
+					 : schema_put_str(b, c->key, c->value);
+	return rc < 0 ? err_errno(err, rc, "write label of namespace \"%s\"", c->name) : 0;
+}
+
+int namespace_set_label(struct ctx *ctx, struct db *db, const char *name, const char *key,
+			const char *value, struct err *err)
+{
+	struct ns_call c = {.ctx = ctx, .name = name, .key = key, .value = value};
+	struct label one = {key, value ? value : ""};
+	int rc = ident_validate(name, err);
+
+	if (rc < 0)
+		return rc;
+	if (labels_validate(&(struct labels){&one, 1, 1}, err) < 0)
+		return err_prefix(err, "namespace.Labels");
+	return db_update(ctx, db, ns_set_label, &c, err);
+}
+
+static int ns_list(struct bolt_tx *tx, void *arg, struct err *err)
+{
+	struct ns_call *c = arg;
+	struct arena *a = c->ctx->arena;
+	const char **names;
+
+	if (schema_keys(a, schema_find(tx, NULL, 0), true, &names, &c->n) < 0)
+		return err_nomem(err);
+	c->infos = arena_new_array(a, struct namespace_info, c->n + 1);
+	if (!c->infos)
+		return err_nomem(err);
+	for (size_t i = 0; i < c->n; i++) {
+		struct bolt_bucket *b = SCHEMA_FIND(tx, names[i]);
+
+		c->infos[i].name = names[i];
+		if (!b || schema_get_labels(a, b, "labels", &c->infos[i].labels) < 0)
+			return err_nomem(err);
+	}
+	return 0;
+}
+
+int namespace_list(struct ctx *ctx, struct db *db, struct namespace_info **ret, size_t *ret_n,
+		   struct err *err)
+{
+	struct ns_call c = {.ctx = ctx};
+	int rc = db_view(ctx, db, ns_list, &c, err);
+
+	if (rc == 0) {
+		*ret = c.infos;
+		*ret_n = c.n;
+	}
+	return rc;
+}
+
+static bool bucket_has_any(struct bolt_bucket *b)
+{
+	struct bolt_cursor cur;
+	struct bolt_item it;
+
+	if (!b)
+		return false;
+	bolt_cursor_init(&cur, b);
+	return bolt_first(&cur, &it);
+}
+
+/* What is left, as the error lists it; "" = nothing that counts. */
+static const char *ns_remains(struct arena *a, struct bolt_tx *tx, const char *name)
+{
+	struct bolt_bucket *snapshots = SCHEMA_FIND(tx, name, "snapshots");
+	const struct {
+		const char *what;
+		struct bolt_bucket *b;
+	} kinds[] = {
+		{"images", SCHEMA_FIND(tx, name, "images")},
+		{"blobs", SCHEMA_FIND(tx, name, "content", "blob")},
+		{"containers", SCHEMA_FIND(tx, name, "containers")},
+	};
+	const char *text = "", **names;
+	size_t n;
+
+	for (size_t i = 0; text && i < ARRAY_LEN(kinds); i++)
+		if (bucket_has_any(kinds[i].b))
+			text = arena_printf(a, "%s%s%s", text, *text ? ", " : "", kinds[i].what);
+	if (schema_keys(a, snapshots, true, &names, &n) < 0)
+		return NULL;
+	for (size_t i = 0; text && i < n; i++)
+		if (bucket_has_any(bolt_bucket(snapshots, bolt_s(names[i]))))
+			text = arena_printf(a, "%s%ssnapshots on \"%s\" snapshotter", text,
+					    *text ? ", " : "", names[i]);
+	return text;
+}
+
+static int ns_delete(struct bolt_tx *tx, void *arg, struct err *err)
+{
+	struct ns_call *c = arg;
+	const char *remains;
+	int rc;
+
+	if (!SCHEMA_FIND(tx, c->name))
+		return err_set(err, ERR_NOT_FOUND, "namespace \"%s\"", c->name);
+	remains = ns_remains(c->ctx->arena, tx, c->name);
+	if (!remains)
+		return err_nomem(err);
+	if (*remains)
+		return err_set(err, ERR_FAILED_PRECONDITION,
+			       "namespace \"%s\" must be empty, but it still has %s", c->name,
+			       remains);
+	rc = bolt_bucket_delete(schema_find(tx, NULL, 0), bolt_s(c->name));
+	return rc < 0 ? err_errno(err, rc, "delete namespace \"%s\"", c->name) : 0;
+}
+
+int namespace_delete(struct ctx *ctx, struct db *db, const char *name, struct err *err)
+{
+	struct ns_call c = {.ctx = ctx, .name = name};
+	int rc = ident_validate(name, err);
+
+	return rc < 0 ? rc : db_update(ctx, db, ns_delete, &c, err);
+}
