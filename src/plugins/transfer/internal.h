@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What pull, import and export share. */
+#pragma once
+
+#include <pthread.h>
+
+#include "core/content.h"
+#include "core/event.h"
+#include "core/snapshot.h"
+#include "event/pool.h"
+#include "oci/manifest.h"
+#include "plugins/transfer/transfer.h"
+
+struct transfer {
+	struct transfer_options o;
+};
+
+/* A watch that several threads report to. */
+struct reporter {
+	const struct transfer_watch *watch;
+	pthread_mutex_t lock;
+};
+
+void reporter_init(struct reporter *r, const struct transfer_watch *watch);
+void reporter_done(struct reporter *r);
+void report(struct reporter *r, const struct transfer_progress *p);
+void report_step(struct reporter *r, const char *event);
+void report_object(struct reporter *r, const char *event, const char *name,
+		   const struct descriptor *d, int64_t progress, int64_t total);
+
+/* One layer on its way into the content store, and to whoever unpacks it meanwhile. */
+enum layer_state { LAYER_WAITING, LAYER_LOADING, LAYER_DONE, LAYER_FAILED };
+
+struct layer {
+	struct descriptor desc;
+	const char *name;      /* in progress reports */
+	pthread_mutex_t *lock; /* the pull's; guards what follows */
+	pthread_cond_t *changed;
+	enum layer_state state;
+	int fd;	       /* while loading: the ingest's data, to be read with pread; -1 = none */
+	int64_t avail; /* bytes of it that are there */
+	struct err err;
+};
+
+/* An image's layers into snapshots of @snapshotter, in order; layers that are still loading are
+ * unpacked as they come.
+ * @config_digest gets the label that keeps the snapshots. *@ret_chain: the top's chain ID. */
+struct unpack {
+	struct ctx *ctx;
+	struct transfer *t;
+	struct reporter *rep;
+	const char *snapshotter;
+	const char *config_digest;
+	const char *const *diff_ids;
+	struct layer **layers;
+	size_t n;
+};
+int unpack_image(struct unpack *u, struct err *err) _must_check_;
+
+/* Names an image, with the event that goes with it. */
+int store_image(struct ctx *ctx, struct transfer *t, const char *name,
+		const struct descriptor *target, const struct labels *labels, struct reporter *rep,
+		struct err *err) _must_check_;
+
+/* Sets one label of a blob that is there; other labels stay. */
+int content_label(struct ctx *ctx, struct db *db, const char *digest, const char *key,
+		  const char *value, struct err *err) _must_check_;
+
+/* How well @p serves one of the wanted platforms; -1 = not; any is fine when none are wanted. */
+int platforms_rank(const struct platform *want, size_t n, const struct platform *p);

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* io.containerd.transfer.v1 local: moves images between registries, archives and the image store.
+ *
+ * The daemon drives; bytes from a network or an archive are looked at by containerd-worker only.
+ * Every blob's digest is checked here. Functions block; any thread but the loop's. */
+#pragma once
+
+#include "core/db.h"
+#include "core/image.h"
+#include "core/worker.h"
+#include "oci/descriptor.h"
+
+struct pool;
+struct stream;
+struct streams;
+struct transfer;
+struct image_verifier;
+
+struct transfer_options {
+	struct db *db;
+	struct event_exchange *events;
+	struct pool *pool;
+	const char *temp;	 /* directory for archives that are being imported */
+	const char *config_path; /* hosts.toml directories, ":"-separated */
+	int max_downloads;
+	const char *default_snapshotter;
+	struct image_verifier *verifier; /* of pulls, borrowed; NULL = none */
+	bool sync_fs; /* the file system of an unpacked layer is on the disk before its snapshot is
+			 made */
+};
+
+int transfer_new(const struct transfer_options *o, struct transfer **ret,
+		 struct err *err) _must_check_;
+void transfer_free(struct transfer *t);
+
+/* One step, told to whoever watches: see behaviours of the transfer service for the names of
+ * events. */
+struct transfer_progress {
+	const char *event;
+	const char *name;	    /* of the object, "" for steps of the whole */
+	const char *const *parents; /* NULL-terminated or NULL */
+	int64_t progress, total;
+	const struct descriptor *desc; /* or NULL */
+};
+
+/* Called on any thread, one at a time. */
+struct transfer_watch {
+	void (*fn)(void *arg, const struct transfer_progress *p); /* NULL = nobody watches */
+	void *arg;
+};
+
+struct transfer_registry {
+	const char *reference;
+	struct labels headers;
+	const char *host_dir;	    /* "" = the configured ones */
+	const char *default_scheme; /* "http", "https", "" = by the host */
+	int (*auth)(void *arg, const char *host, const char *const *challenges,
+		    struct fetch_auth *ret, struct err *err);
+	void *auth_arg;
+	/* Receives requests and answers as lines, on any thread; NULL = none are made. */
+	void (*log)(void *arg, const char *line);
+	void *log_arg;
+};
+
+struct transfer_unpack {
+	struct platform platform; /* os "" = this host's */
+	const char *snapshotter;  /* "" = the default */
+};
+
+struct transfer_reference {
+	const char *name;
+	bool is_prefix, allow_overwrite, add_digest, skip_named_digest;
+};
+
+struct transfer_store {
+	const char *name;
+	struct labels labels;
+	const struct platform *platforms;
+	size_t n_platforms; /* 0 = all */
+	bool all_metadata;
+	uint32_t manifest_limit; /* 0 = none */
+	const struct transfer_unpack *unpacks;
+	size_t n_unpacks;
+	const struct transfer_reference *extra;
+	size_t n_extra;
+};
+
+int transfer_pull(struct ctx *ctx, struct transfer *t, const struct transfer_registry *from,
+		  const struct transfer_store *to, const struct transfer_watch *watch,
+		  struct err *err) _must_check_;
+
+/* Reads a tar of an OCI layout or a docker archive from @fd (pipe or file) and stores its images.
+ */
+int transfer_import(struct ctx *ctx, struct transfer *t, int fd, const struct transfer_store *to,
+		    const struct transfer_watch *watch, struct err *err) _must_check_;
+
+struct transfer_export {
+	const struct platform *platforms;
+	size_t n_platforms; /* 0 with all = false: the host's */
+	bool all_platforms, skip_docker_manifest, skip_non_distributable;
+};
+
+/* Writes the image @from->name and those that @from->extra name as an OCI layout (with a
+ * manifest.json for docker unless skipped) as tar to @write. */
+int transfer_export(struct ctx *ctx, struct transfer *t, const struct transfer_store *from,
+		    const struct transfer_export *o,
+		    int (*write)(void *arg, const void *p, size_t n, struct err *err), void *arg,
+		    const struct transfer_watch *watch, struct err *err) _must_check_;
+
+/* Gives image @from the further name @to->name. */
+int transfer_tag(struct ctx *ctx, struct transfer *t, const char *from,
+		 const struct transfer_store *to, struct err *err) _must_check_;

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Layers into snapshots, one upon the other.
+ *
+ * A layer that is in the content store is unpacked from there. One that is still being downloaded
+ * is fed through a pipe by a job of its own, which follows the ingest as it grows; what was
+ * unpacked becomes a snapshot only after the download's digest has turned out right. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/str.h"
+#include "base/time.h"
+#include "plugins/differ/walking.h"
+#include "plugins/transfer/internal.h"
+
+#define FEED_CHUNK (1u << 20)
+#define PIPE_SIZE (1 << 20)
+
+/* ---- following a download ---- */
+
+struct feed {
+	struct layer *layer;
+	int out;   /* write end; closed by the job */
+	bool done; /* under the layer's lock */
+};
+
+/* Waits until there is more than @off, or it is over. Returns what there is, or -1 when the
+ * download failed. */
+static int64_t feed_wait(struct layer *l, int64_t off, int *ret_fd)
+{
+	MUTEX_GUARD(l->lock);
+	while (l->state != LAYER_FAILED && l->state != LAYER_DONE && l->avail <= off)
+		pthread_cond_wait(l->changed, l->lock);
+	*ret_fd = l->fd;
+	return l->state == LAYER_FAILED ? -1 : l->avail;
+}
+
+/* What was counted is gone: a server that could not resume begins anew, and by now less is counted.
+ */
+static bool feed_restarted(struct layer *l)
+{
+	MUTEX_GUARD(l->lock);
+	return l->state == LAYER_LOADING;
+}
+
+static void feed_job(void *arg)
+{
+	struct feed *f = arg;
+	struct layer *l = f->layer;
+	int64_t off = 0;
+	int fd;
+	char *chunk = malloc(FEED_CHUNK);
+	while (chunk) {
+		int64_t avail = feed_wait(l, off, &fd);
+		if (avail <= off)
+			break;
+		ssize_t n = pread(fd, chunk, (size_t)MIN(avail - off, (int64_t)FEED_CHUNK), off);
+		if (n == 0 && feed_restarted(l))
+			continue;
+		if (n <= 0 || fd_write_full(f->out, chunk, (size_t)n) < 0)
+			break; /* the reader tells what went wrong: a short archive, or its own
+				  error */
+		off += n;
+	}
+	free(chunk);
+	close(f->out);
+	pthread_mutex_lock(l->lock);
+	f->done = true;
+	pthread_cond_broadcast(l->changed);
+	pthread_mutex_unlock(l->lock);
+}
+
+/* Until the download is over: its error, or 0. */
+static int layer_wait(struct layer *l, struct err *err)
+{
+	MUTEX_GUARD(l->lock);
+	while (l->state != LAYER_DONE && l->state != LAYER_FAILED)
+		pthread_cond_wait(l->changed, l->lock);
+	return l->state == LAYER_FAILED ? err_copy(err, &l->err) : 0;
+}
+
+static int apply_following(struct unpack *u, struct layer *l, const struct mounts *m,
+			   struct descriptor *ret, struct err *err)
+{
+	int p[2];
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return err_errno(err, errno, "pipe");
+	fcntl(p[1], F_SETPIPE_SZ, PIPE_SIZE);
+	struct feed f = {.layer = l, .out = p[1]};
+	int r = pool_submit(u->t->o.pool, feed_job, &f);
+	if (r < 0) {
+		close(p[0]);
+		close(p[1]);
+		return err_errno(err, r, "follow the download of %s", l->desc.digest);
+	}
+	r = walking_apply_fd(u->ctx, p[0], l->desc.media_type, m, u->t->o.sync_fs, ret, err);
+	close(p[0]);
+	pthread_mutex_lock(l->lock);
+	while (!f.done)
+		pthread_cond_wait(l->changed, l->lock);
+	pthread_mutex_unlock(l->lock);
+	/* A failed download is the reason, a broken archive only what follows from it. */
+	struct err load = ERR_INIT;
+	int w = layer_wait(l, &load);
+	return w < 0 ? err_copy(err, &load) : r;
+}
+
+static int apply(struct unpack *u, struct layer *l, const struct mounts *m, struct descriptor *ret,
+		 struct err *err)
+{
+	pthread_mutex_lock(l->lock);
+	while (l->state == LAYER_WAITING || (l->state == LAYER_LOADING && l->fd < 0))
+		pthread_cond_wait(l->changed, l->lock);
+	enum layer_state state = l->state;
+	pthread_mutex_unlock(l->lock);
+	if (state == LAYER_FAILED)
+		return err_copy(err, &l->err);
+	if (state == LAYER_DONE)
+		return walking_apply(u->ctx, u->t->o.db, &l->desc, m, u->t->o.sync_fs, ret, err);
+	return apply_following(u, l, m, ret, err);
+}
+
+/* ---- snapshots ---- */
+
+static const char *extract_key(struct arena *a, const char *chain)
+{
+	static const char letters[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+	unsigned char r[4];
+	char tail[5] = "";
+	random_bytes(r, sizeof(r));
+	for (int i = 0; i < 4; i++)
+		tail[i] = letters[r[i] & 63];
+	return arena_printf(a, "extract-%ld-%s %s", time_now().tv_nsec, tail, chain);
+}
+
+static int snapshot_labels(struct unpack *u, size_t i, const char *chain, const char *parent,
+			   struct labels *ret)
+{
+	struct arena *a = u->ctx->arena;
+	int r = labels_set(a, ret, "containerd.io/snapshot.ref", chain);
+	if (r == 0)
+		r = labels_set(a, ret, "containerd.io/snapshot/diff-id", u->diff_ids[i]);
+	if (r == 0 && *parent)
+		r = labels_set(a, ret, "containerd.io/snapshot/parent", parent);
+	return r;
+}
+
+static int unpack_into(struct unpack *u, size_t i, const char *chain, const char *key,
+		       const struct mounts *m, const struct labels *labels, struct err *err)
+{
+	struct layer *l = u->layers[i];
+	struct descriptor applied;
+	report_object(u->rep, "extracting", l->name, &l->desc, 0, l->desc.size);
+	int r = apply(u, l, m, &applied, err);
+	if (r < 0)
+		return err_prefix(err, "extract layer %s", l->desc.digest);
+	if (!streq(applied.digest, u->diff_ids[i]))
+		return err_set(err, ERR_FAILED_PRECONDITION,
+			       "wrong diff id \"%s\" calculated on extraction \"%s\", layer %s",
+			       u->diff_ids[i], applied.digest, l->desc.digest);
+	r = snapshot_commit(u->ctx, u->t->o.db, u->snapshotter, chain, key, "", labels, err);
+	return r == -ERR_ALREADY_EXISTS ? 1 : r;
+}
+
+static int unpack_layer(struct unpack *u, size_t i, const char *parent, const char *chain,
+			struct err *err)
+{
+	struct ctx *ctx = u->ctx;
+	struct db *db = u->t->o.db;
+	struct layer *l = u->layers[i];
+	struct labels labels = {0};
+	struct mounts m;
+	const char *key = extract_key(ctx->arena, chain);
+	if (!key || snapshot_labels(u, i, chain, parent, &labels) < 0)
+		return err_nomem(err);
+	int r = snapshot_prepare(ctx, db, u->snapshotter, SNAPSHOT_ACTIVE, key, parent, &labels, &m,
+				 err);
+	if (r == -ERR_ALREADY_EXISTS) {
+		r = layer_wait(l, err);
+	} else if (r == 0) {
+		r = unpack_into(u, i, chain, key, &m, &labels, err);
+		if (r != 0) /* failed, or somebody else was faster */
+			(void)!snapshot_remove(ctx, db, u->snapshotter, key, NULL);
+	}
+	if (r < 0)
+		return r;
+	report_object(u->rep, "extracted", l->name, &l->desc, l->desc.size, l->desc.size);
+	return content_label(ctx, db, l->desc.digest, "containerd.io/uncompressed", u->diff_ids[i],
+			     err);
+}
+
+int unpack_image(struct unpack *u, struct err *err)
+{
+	struct ctx *ctx = u->ctx;
+	const char *parent = "";
+	for (size_t i = 0; i < u->n; i++) {
+		const char *chain = chain_id(ctx->arena, u->diff_ids, i + 1);
+		if (!chain)
+			return err_nomem(err);
+		int r = ctx_check(ctx, err);
+		if (r == 0)
+			r = unpack_layer(u, i, parent, chain, err);
+		if (r < 0)
+			return r;
+		parent = chain;
+	}
+	if (!u->n)
+		return 0;
+	char *label = arena_printf(ctx->arena, "containerd.io/gc.ref.snapshot.%s", u->snapshotter);
+	return label ? content_label(ctx, u->t->o.db, u->config_digest, label, parent, err)
+		     : err_nomem(err);
+}
