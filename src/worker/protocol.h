@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the daemon (core/worker.c) and a containerd-worker say to each other on the worker's
+ * descriptor 3.
+ *
+ * Framing: rpc/msg.h (length, JSON object, descriptors). "d>w" goes to the worker, "w>d" to the
+ * daemon. Numbers are integers; members that are absent have the empty value. Unknown members are
+ * ignored, so either side may be newer. A worker ends when the daemon closes the socket.
+ *
+ * Every failure is {"error":{"kind":n,"text":"..."}} with kinds of base/err.h.
+ *
+ * ---- role "unpack": one request a process ----
+ *
+ * d>w
+ * {"unpack":{"media_type":"...","whiteouts":"overlay"|"plain","userxattr":bool,"max_bytes":n,"max_entries":n}}
+ *     descriptors: input, target directory, lower directories (topmost first)
+ * w>d {"progress":input bytes read}                                    any number of times
+ * w>d {"ok":{"diff_id":"sha256:...","size":n,"entries":n}} or an error; then the worker ends
+ *
+ * The worker enters its jail (jail.h) between receiving the request and reading the first byte of
+ * input.
+ *
+ * ---- role "pack": one request a process ----
+ *
+ * d>w {"pack":{"compression":"none"|"gzip"|"zstd","lower":bool,"changed":bool,"epoch":bool,
+ *              "epoch_sec":n,"epoch_nsec":n,"max_bytes":n}}
+ *     descriptors: output, upper directory, lower directory if "lower", changed directory if
+ *     "changed" (tree_diff.h)
+ * The worker writes the layer to the output and closes it, then
+ * w>d {"ok":{"diff_id":"sha256:...","size":n,"entries":n}} or, in place of the rest, an error.
+ * It enters its jail before it looks at the trees.
+ *
+ * ---- role "fetch": one session a process, many calls at a time ----
+ *
+ * d>w
+ * {"session":{"original_host":"...","repository":"...","object":"...","push":bool,"debug":bool,"headers":[["k","v"],...],
+ *      "hosts":[{"scheme":"https","host":"...","path":"/v2","capabilities":n,"skip_verify":bool,"ca":["PEM",...],
+ *                "certs":[["cert PEM","key
+ * PEM"],...],"headers":[["k","v"],...],"dial_timeout":ns},...]}} first message, once, without an
+ * answer; capabilities as enum fetch_capability
+ *
+ * Calls carry an id of the daemon's choosing (> 0, unique among calls in flight):
+ * d>w {"id":n,"resolve":{}}
+ * d>w {"id":n,"blob":{"media_type":"...","digest":"...","size":n or -1,"offset":n}}
+ *     descriptor: the write end of a pipe (O_NONBLOCK), one for each blob. The worker never gets a
+ *     file of the store: what the daemon has taken out of a pipe nobody else can change.
+ * d>w {"id":n,"push":{"media_type":"...","digest":"...","size":n,"ref":"tag or absent",
+ *      "mount_from":["repository",...]}}
+ *     descriptor: the file to read
+ * d>w {"cancel":n}      the call ends with an error soon (it is answered in any case, exactly once)
+ * w>d {"id":n,"piped":n,"ok":{...}}
+ *     resolve: "media_type", "digest", "size"; blob: "size" (bytes of the blob); push:
+ *     "exists":bool
+ * w>d {"id":n,"piped":n,"error":{...}}
+ *
+ * The pipe carries the blob's bytes from "offset" on and nothing else. "piped" is the number of
+ * bytes that were written to it before the message, in all: they are in the pipe, or taken out of
+ * it already, when the message arrives. A pipe that is full makes the worker wait, with this blob
+ * only; one that nobody reads ends the call. A server that could not resume makes it begin anew:
+ * w>d {"id":n,"restart":piped}      what follows in the pipe begins at the blob's byte 0
+ * d>w {"restarted":n}               the bytes before that were taken; nothing is written until then
+ *
+ * Credentials are asked for when a host answers 401, in the name of one of the calls that wait:
+ * w>d {"id":n,"auth":{"host":"...","challenges":["Bearer realm=...",...]}}
+ * d>w
+ * {"auth":{"host":"...","type":"none"|"credentials"|"refresh"|"header","username":"...","secret":"..."}}
+ * d>w {"auth":{"host":"...","error":{"kind":n,"text":"..."}}}           ends the calls that wait
+ * Exactly one answer for each question; the answer may come after the call was canceled.
+ *
+ * w>d {"log":"line"}                only with "debug"
+ */
+#pragma once
+
+#define WORKER_SOCK_FD 3
+#define WORKER_PROGRESS_NS \
+	(50 * 1000000LL) /* at most one progress message of a call in this time */
+
+#define UNPACK_MAX_BYTES (1LL << 40)
+#define UNPACK_MAX_ENTRIES (1LL << 24)

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The directory that a layer is unpacked into, as a place where paths of an archive are looked up
+ * and made.
+ *
+ * Paths are cleaned (tree_clean): relative, without ".", ".." and empty parts; "" is the root
+ * itself. Symbolic links on the way are resolved with the tree as root, so nothing is ever found or
+ * made outside. Not thread safe. Return 0 or -errno. */
+#pragma once
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/cleanup.h"
+
+struct tree {
+	int root;
+	const int *lowers; /* overlay's lower directories, topmost first; may be none */
+	size_t n_lowers;
+	bool chown; /* false where the process may not: owners are left as they come */
+	/* The last parent directory that was used: archives list a directory's files one after the
+	 * other. */
+	int cached_fd;
+	char cached[PATH_MAX];
+};
+
+void tree_init(struct tree *t, int root, const int *lowers, size_t n_lowers, bool chown);
+void tree_done(struct tree *t);
+
+/* -ENAMETOOLONG */
+int tree_clean(const char *name, char ret[PATH_MAX]);
+
+/* Descriptor (O_PATH, the tree's, valid until the next call with this tree) of directory @dir;
+ * -ENOENT, -ENOTDIR. */
+int tree_open_dir(struct tree *t, const char *dir, int *ret_fd);
+/* The same, but makes what is missing: with owner, mode, times and attributes of the lower
+ * directories' one where there is one, else root's and 0755. */
+int tree_make_dir(struct tree *t, const char *dir, int *ret_fd);
+/* To be called when a directory or link was removed or replaced. */
+void tree_forget(struct tree *t);
+
+/* Copies a regular file or symbolic link @path from the lower directories to where it is missing;
+ * -ENOENT when no layer has it. */
+int tree_copy_up(struct tree *t, const char *path);
+
+/* Attributes that overlayfs gives a meaning of its own: never taken from an archive nor copied. */
+bool tree_xattr_is_overlay(const char *name);
+
+/* Writes @name with control characters and what is not UTF-8 escaped, shortened to fit. Returns
+ * @out. */
+const char *tree_quote(const char *name, char *out, size_t size);
