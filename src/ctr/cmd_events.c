@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ctr events: a line for each event of the daemon, until it ends or is interrupted. */
+#include <errno.h>
+
+#include "base/time.h"
+#include "ctr/commands.h"
+#include "ctr/record.h"
+#include "rpc/rpc.h"
+
+#define EVENT(name) &containerd__events__##name##__descriptor
+#define IMAGE_EVENT(name) &containerd__services__images__v1__##name##__descriptor
+
+static const ProtobufCMessageDescriptor *const known[] = {
+	EVENT(container_create),   EVENT(container_update),   EVENT(container_delete),
+	EVENT(content_create),	   EVENT(content_delete),     IMAGE_EVENT(image_create),
+	IMAGE_EVENT(image_update), IMAGE_EVENT(image_delete), EVENT(namespace_create),
+	EVENT(namespace_update),   EVENT(namespace_delete),   EVENT(sandbox_create),
+	EVENT(sandbox_start),	   EVENT(sandbox_exit),	      EVENT(snapshot_prepare),
+	EVENT(snapshot_commit),	   EVENT(snapshot_remove),    EVENT(task_create),
+	EVENT(task_start),	   EVENT(task_delete),	      EVENT(task_io),
+	EVENT(task_exit),	   EVENT(task_oom),	      EVENT(task_exec_added),
+	EVENT(task_exec_started),  EVENT(task_paused),	      EVENT(task_resumed),
+	EVENT(task_checkpointed),
+};
+
+static const ProtobufCMessageDescriptor *find_type(const char *url)
+{
+	const char *slash = strrchr(url, '/');
+
+	for (size_t i = 0; i < ARRAY_LEN(known); i++)
+		if (streq(known[i]->name, slash ? slash + 1 : url))
+			return known[i];
+	return NULL;
+}
+
+/* "2006-01-02 15:04:05.999999999 +0000 UTC" */
+static void print_time(struct timespec t)
+{
+	char text[40];
+
+	time_format_rfc3339(t, text);
+	printf("%.10s %.*s +0000 UTC", text, (int)strcspn(text + 11, "Z"), text + 11);
+}
+
+static int print_event(struct arena *a, const PB_TYPES(Envelope) * e, struct err *err)
+{
+	const ProtobufCMessageDescriptor *type = e->event ? find_type(e->event->type_url) : NULL;
+	char *text _cleanup_free_ = NULL;
+	struct err problem = ERR_INIT;
+	ProtobufCMessage *m;
+
+	if (e->event && !type)
+		ctr_warn("event of the unknown type \"%s\"", e->event->type_url);
+	else if (type &&
+		 rpc_unpack(a, type, e->event->value.data, e->event->value.len, &m, &problem) < 0)
+		ctr_warn("%s: %s", e->topic, problem.text);
+	else if (type) {
+		json_t *j _cleanup_json_ = pb_json(m);
+
+		text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+		if (!text)
+			return err_nomem(err);
+	}
+	print_time(pb_time(e->timestamp));
+	printf(" %s %s %s\n", e->namespace_, e->topic, text ? text : "");
+	if (fflush(stdout) != 0)
+		return err_errno(err, errno, "write standard output");
+	return 0;
+}
+
+static int run_events(struct ctr *c, struct err *err)
+{
+	PB_EVENTS(SubscribeRequest) req = PB_EVENTS_INIT(SUBSCRIBE_REQUEST);
+	struct rpc_stream *s _cleanup_(rpc_stream_freep) = NULL;
+	struct arena *a _cleanup_arena_ = arena_new(0);
+	PB_TYPES(Envelope) * e;
+	int r;
+
+	if (!a)
+		return err_nomem(err);
+	r = ctr_connect(c, err);
+	if (r < 0)
+		return r;
+	req.filters = (char **)c->args;
+	req.n_filters = c->n_args;
+	r = client_stream(c->client, &c->ctx, PB_EVENTS_SERVICE, "Subscribe", &req.base, &s, err);
+	if (r < 0)
+		return r;
+	for (;;) {
+		arena_reset(a);
+		r = rpc_stream_recv(s, a, &containerd__types__envelope__descriptor, &e, err);
+		if (r <= 0)
+			return r;
+		r = print_event(a, e, err);
+		if (r < 0)
+			return r;
+	}
+}
+
+const struct ctr_command cmd_events = {
+	.name = "events",
+	.aliases = {"event"},
+	.usage = "print events as they happen",
+	.args = "[<filter>, ...]",
+	.run = run_events,
+};

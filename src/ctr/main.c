@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ctr: parses the line, runs the command, turns its result into the exit status. */
+#include <signal.h>
+
+#include "base/str.h"
+#include "base/log.h"
+#include "base/time.h"
+#include "ctr/commands.h"
+#include "version.h"
+
+static int fail(const struct err *err)
+{
+	/* Who reads us has seen enough: `ctr ... | head`. */
+	if (str_has_prefix(err->text, "write standard output: broken pipe"))
+		return EXIT_FAILURE;
+	fflush(stdout);
+	fprintf(stderr, "ctr: %s\n", err->text);
+	return 1;
+}
+
+static int print_help(const struct ctr *c, struct err *err)
+{
+	struct buf out _cleanup_buf_ = BUF_INIT;
+
+	if (ctr_help(c->level, &out) < 0) {
+		err_nomem(err);
+		return fail(err);
+	}
+	fwrite(out.data, 1, out.len, stdout);
+	return fflush(stdout) == 0 ? 0 : 1;
+}
+
+static int run_command(struct ctr *c, struct err *err)
+{
+	int64_t timeout = ctr_int(c, "timeout");
+	int r;
+
+	c->ctx.ns = ctr_string(c, "namespace");
+	c->ctx.lease = "";
+	if (timeout > 0)
+		c->ctx.deadline = time_mono() + timeout;
+	log_setup(ctr_bool(c, "debug") ? LOG_DEBUG : LOG_WARN, false);
+	r = c->level->command->run(c, err);
+	if (c->client)
+		client_free(c->client);
+	return r < 0 ? fail(err) : r;
+}
+
+int main(int argc, char **argv)
+{
+	struct ctr c = {.ctx.arena = arena_new(0)};
+	struct err err = ERR_INIT;
+	enum ctr_parsed parsed;
+	int r;
+
+	if (!c.ctx.arena) {
+		err_nomem(&err);
+		return fail(&err);
+	}
+	signal(SIGPIPE, SIG_IGN);
+	r = ctr_parse(&c, &ctr_root, argc, argv, &parsed, &err);
+	if (r < 0)
+		r = fail(&err);
+	else if (ctr_bool(&c, "version"))
+		r = printf("ctr github.com/containerd/containerd/v2 %s\n", VERSION) < 0;
+	else if (parsed == CTR_PARSED_HELP)
+		r = print_help(&c, &err);
+	else if (parsed == CTR_PARSED_UNKNOWN) {
+		fprintf(stderr, "No help topic for '%s'\n", c.args[0]);
+		r = 3;
+	} else
+		r = run_command(&c, &err);
+	arena_free(c.ctx.arena);
+	return r;
+}

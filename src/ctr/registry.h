@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The flags that say how to talk to a registry, as the source of a transfer. */
+#pragma once
+
+#include "ctr/ctr.h"
+#include "ctr/transfer.h"
+
+extern const struct ctr_flag registry_flags[];
+
+struct registry {
+	PB_TRANSFER_TYPES(OCIRegistry) message;
+	PB_TRANSFER_TYPES(RegistryResolver) resolver;
+	struct docker_auth given; /* --user, --refresh */
+	bool has_given;
+	char *hosts_dir; /* made for this transfer, NULL = none */
+};
+#define _cleanup_registry_ _cleanup_(registry_done)
+
+/* Reads the flags and what they name, asks for a password on the terminal when --user has none,
+ * checks @reference.
+ * @ret must stay where it is until registry_done(). */
+int registry_init(struct ctr *c, const char *reference, struct registry *ret,
+		  struct err *err) _must_check_;
+/* Adds the stream for credentials. */
+int registry_attach(struct registry *r, struct transfer *t, struct err *err) _must_check_;
+void registry_done(struct registry *r);
+
+/* --platform flags (this host's when there are none) as messages in the arena. */
+int registry_platforms(struct ctr *c, PB_TYPES(Platform) * **ret, size_t *ret_n,
+		       struct err *err) _must_check_;
+/* To be unpacked for each platform, with --snapshotter. */
+int registry_unpacks(struct ctr *c, PB_TYPES(Platform) * *platforms, size_t n,
+		     PB_TRANSFER_TYPES(ImageStore) * store, struct err *err) _must_check_;

@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Life of an attached process: signals are blocked first (from then on nothing can end ctr before
+ * it has cleaned up), streams opened, process created, waited for, started; then one poll() over
+ * the exit, signals and the end of our input. After the exit the process is deleted, for which the
+ * shim waits until all output is in the FIFOs, and only then is the copying stopped. */
+#include "ctr/task.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+
+#include "base/fd.h"
+
+#define FIFO_DIR "/run/containerd/fifo"
+
+struct process {
+	struct ctr *c;
+	const char *id, *exec_id;
+	const struct task_options *o;
+	struct task_io *io;
+	struct client_wait *wait;
+	int signal_fd;
+};
+
+static bool flag_bool(const struct ctr *c, const char *name)
+{
+	return ctr_has_flag(c, name) && ctr_bool(c, name);
+}
+
+static const char *flag_string(const struct ctr *c, const char *name)
+{
+	return ctr_has_flag(c, name) ? ctr_string(c, name) : "";
+}
+
+void task_options_from_flags(const struct ctr *c, struct task_options *ret)
+{
+	*ret = (struct task_options){
+		.terminal = flag_bool(c, "tty"),
+		.detach = flag_bool(c, "detach"),
+		.null_io = flag_bool(c, "null-io"),
+		.no_pivot = flag_bool(c, "no-pivot"),
+		.fifo_dir = flag_string(c, "fifo-dir"),
+		.log_uri = flag_string(c, "log-uri"),
+		.pid_file = flag_string(c, "pid-file"),
+	};
+}
+
+/* All that may end a program by its default; faults are left alone. */
+static int block_signals(int *ret_fd, struct err *err)
+{
+	static const int own[] = {SIGSEGV, SIGBUS, SIGFPE,  SIGILL,  SIGABRT,
+				  SIGTRAP, SIGSYS, SIGPIPE, SIGCHLD, SIGURG};
+	sigset_t s;
+	int fd;
+
+	sigfillset(&s);
+	for (size_t i = 0; i < ARRAY_LEN(own); i++)
+		sigdelset(&s, own[i]);
+	pthread_sigmask(SIG_BLOCK, &s, NULL);
+	fd = signalfd(-1, &s, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		return err_errno(err, errno, "receive signals");
+	*ret_fd = fd;
+	return 0;
+}
+
+static int open_io(struct process *p, struct err *err)
+{
+	const struct task_options *o = p->o;
+	int r;
+
+	if (o->terminal && !o->detach && !o->null_io) {
+		r = task_io_check_terminal(err);
+		if (r < 0)
+			return r;
+	}
+	return task_io_new(
+		&(struct task_io_options){
+			.dir = *o->fifo_dir ? o->fifo_dir : FIFO_DIR,
+			.id = *p->exec_id ? p->exec_id : p->id,
+			.terminal = o->terminal,
+			.null = o->null_io,
+			.log_uri = o->log_uri,
+		},
+		&p->io, err);
+}
+
+static void process_done(struct process *p)
+{
+	if (p->wait)
+		client_wait_free(p->wait);
+	if (p->io)
+		task_io_free(p->io);
+	fd_closep(&p->signal_fd);
+}
+
+/* ---- Attached ---- */
+
+static void resize(struct process *p)
+{
+	uint32_t width, height;
+	struct err ignored = ERR_INIT;
+
+	/* The process may be gone by now. */
+	if (task_io_window(&width, &height) &&
+	    client_task_resize(p->c->client, &p->c->ctx, p->id, p->exec_id, width, height,
+			       &ignored) < 0)
+		return;
+}
+
+static int forward_signals(struct process *p, struct err *err)
+{
+	struct signalfd_siginfo si;
+
+	while (read(p->signal_fd, &si, sizeof(si)) == (ssize_t)sizeof(si)) {
+		struct err e = ERR_INIT;
+		int r;
+
+		if (p->o->terminal && si.ssi_signo == SIGWINCH) {
+			resize(p);
+			continue;
+		}
+		r = client_task_kill(p->c->client, &p->c->ctx, p->id, p->exec_id, (int)si.ssi_signo,
+				     false, &e);
+		if (r == -ERR_UNAVAILABLE)
+			return err_copy(err, &e);
+		if (r < 0 && r != -ERR_NOT_FOUND)
+			ctr_warn("send signal %u: %s", si.ssi_signo, e.text);
+	}
+	return 0;
+}
+
+static int supervise(struct process *p, int stdin_ended, uint32_t *ret_status, struct err *err)
+{
+	int r;
+
+	for (;;) {
+		struct pollfd f[] = {
+			{.fd = client_wait_fd(p->wait), .events = POLLIN},
+			{.fd = p->signal_fd, .events = POLLIN},
+			{.fd = stdin_ended, .events = POLLIN},
+			{.fd = task_io_failed_fd(p->io), .events = POLLIN},
+		};
+
+		if (poll(f, ARRAY_LEN(f), -1) < 0 && errno != EINTR)
+			return err_errno(err, errno, "poll");
+		if (f[0].revents)
+			return client_wait_result(p->wait, ret_status, err);
+		if (f[1].revents) {
+			r = forward_signals(p, err);
+			if (r < 0)
+				return r;
+		}
+		if (f[2].revents) {
+			struct err e = ERR_INIT;
+
+			stdin_ended = -1;
+			r = client_task_close_stdin(p->c->client, &p->c->ctx, p->id, p->exec_id,
+						    &e);
+			if (r == -ERR_UNAVAILABLE)
+				return err_copy(err, &e);
+		}
+		if (f[3].revents)
+			return task_io_finish(p->io, err);
+	}
+}
+
+/* The process has been started: until its end, its exit status. */
+static int stay(struct process *p, struct err *err)
+{
+	int stdin_ended = task_io_stdin_ended_fd(p->io);
+	uint32_t status = 0;
+	int r;
+
+	r = task_io_run(p->io, err);
+	if (r < 0)
+		return r;
+	if (p->o->terminal)
+		resize(p);
+	r = supervise(p, stdin_ended, &status, err);
+	if (r < 0)
+		return r;
+	r = client_task_delete(p->c->client, &p->c->ctx, p->id, p->exec_id, NULL, err);
+	if (r < 0 && r != -ERR_NOT_FOUND)
+		return err_prefix(err, "delete the process");
+	r = task_io_finish(p->io, err);
+	return r < 0 ? r : (int)(status & 255);
+}
+
+static int write_pid_file(const char *path, uint32_t pid, struct err *err)
+{
+	char text[16];
+	int n = snprintf(text, sizeof(text), "%u", pid), r;
+
+	r = file_write_atomic(AT_FDCWD, path, text, (size_t)n, 0644, false);
+	return r < 0 ? err_errno(err, r, "write the pid file `%s`", path) : 0;
+}
+
+/* Waits for and starts what was created. */
+static int start(struct process *p, uint32_t pid, struct err *err)
+{
+	struct ctr *c = p->c;
+	int r = 0;
+
+	if (!p->o->detach)
+		r = client_wait_new(c->client, &c->ctx, p->id, p->exec_id, &p->wait, err);
+	if (r == 0 && *p->o->pid_file && pid)
+		r = write_pid_file(p->o->pid_file, pid, err);
+	if (r == 0)
+		r = client_task_start(c->client, &c->ctx, p->id, p->exec_id, &pid, err);
+	if (r < 0)
+		return r;
+	if (*p->o->pid_file && *p->exec_id)
+		r = write_pid_file(p->o->pid_file, pid, err);
+	if (r == 0 && !p->o->detach)
+		return stay(p, err);
+	if (r == 0)
+		task_io_leave(p->io);
+	return r;
+}
+
+/* Something failed after the process was made: nothing of it may stay behind. Our terminal goes
+ * back first. */
+static void undo(struct process *p)
+{
+	struct err e = ERR_INIT;
+
+	if (task_io_finish(p->io, &e) < 0)
+		e = ERR_INIT;
+	p->c->ctx.deadline = 0;
+	if (task_delete(p->c, p->id, p->exec_id, true, NULL, &e) < 0 && e.kind != ERR_NOT_FOUND &&
+	    e.kind != ERR_UNAVAILABLE)
+		ctr_warn("delete the process: %s", e.text);
+}
+
+/* ---- First process ---- */
+
+static bool needs_options(const struct task_options *o)
+{
+	return o->no_pivot || o->io_uid || o->io_gid;
+}
+
+/* The container's options with ours; *@ret NULL when there is nothing to say beyond what the
+ * container's record holds. */
+static int task_runtime_options(struct ctr *c, const PB_CONTAINERS(Container) * container,
+				const struct task_options *o, Google__Protobuf__Any **ret,
+				struct err *err)
+{
+	PB_RUNC(Options) options = PB_RUNC_INIT(OPTIONS), *given = &options;
+	const Google__Protobuf__Any *any = container->runtime ? container->runtime->options : NULL;
+	Google__Protobuf__Any *out;
+	int r;
+
+	*ret = NULL;
+	if (!needs_options(o))
+		return 0;
+	if (any && streq(any->type_url, "containerd.runc.v1.Options")) {
+		r = rpc_unpack(c->ctx.arena, &containerd__runc__v1__options__descriptor,
+			       any->value.data, any->value.len, &given, err);
+		if (r < 0)
+			return r;
+	}
+	given->no_pivot_root = o->no_pivot;
+	given->io_uid = o->io_uid;
+	given->io_gid = o->io_gid;
+	out = arena_alloc(c->ctx.arena, sizeof(*out));
+	if (!out)
+		return err_nomem(err);
+	google__protobuf__any__init(out);
+	out->type_url = (char *)"containerd.runc.v1.Options";
+	out->value.data = rpc_pack(c->ctx.arena, &given->base, &out->value.len);
+	if (!out->value.data)
+		return err_nomem(err);
+	*ret = out;
+	return 0;
+}
+
+static int ask_container(struct process *p, struct client_mounts *ret_mounts,
+			 Google__Protobuf__Any **ret_options, struct err *err)
+{
+	PB_CONTAINERS(Container) * container;
+	struct ctr *c = p->c;
+	int r;
+
+	r = client_container_get(c->client, &c->ctx, p->id, &container, err);
+	if (r == 0 && *container->snapshot_key)
+		r = client_snapshot_mounts(c->client, &c->ctx, container->snapshotter,
+					   container->snapshot_key, ret_mounts, err);
+	return r < 0 ? r : task_runtime_options(c, container, p->o, ret_options, err);
+}
+
+static int create_task(struct process *p, uint32_t *ret_pid, struct err *err)
+{
+	PB_TASKS(CreateTaskRequest) req = PB_TASKS_INIT(CREATE_TASK_REQUEST);
+	PB_TASKS(CreateTaskResponse) * resp;
+	struct client_mounts mounts = {};
+	struct ctr *c = p->c;
+	int r = 0;
+
+	if (p->o->rootfs && !needs_options(p->o))
+		mounts = *p->o->rootfs;
+	else
+		r = ask_container(p, &mounts, &req.options, err);
+	if (r == 0)
+		r = open_io(p, err);
+	if (r < 0)
+		return r;
+	req.container_id = (char *)p->id;
+	req.rootfs = mounts.v;
+	req.n_rootfs = mounts.n;
+	req.stdin = (char *)task_io_stdin(p->io);
+	req.stdout = (char *)task_io_stdout(p->io);
+	req.stderr = (char *)task_io_stderr(p->io);
+	req.terminal = p->o->terminal;
+	r = client_call(c->client, &c->ctx, PB_TASKS_SERVICE, "Create", &req.base, &resp, err);
+	if (r == 0)
+		*ret_pid = resp->pid;
+	return r;
+}
+
+int task_run(struct ctr *c, const char *id, const struct task_options *o, struct err *err)
+{
+	struct process p _cleanup_(process_done) = {
+		.c = c, .id = id, .exec_id = "", .o = o, .signal_fd = -1};
+	uint32_t pid;
+	int r = 0;
+
+	if (!o->detach)
+		r = block_signals(&p.signal_fd, err);
+	if (r == 0)
+		r = create_task(&p, &pid, err);
+	if (r < 0)
+		return r;
+	r = start(&p, pid, err);
+	if (r < 0)
+		undo(&p);
+	return r;
+}
+
+/* ---- Further processes ---- */
+
+static int create_exec(struct process *p, const char *json, size_t len, struct err *err)
+{
+	PB_TASKS(ExecProcessRequest) req = PB_TASKS_INIT(EXEC_PROCESS_REQUEST);
+	Google__Protobuf__Any spec = GOOGLE__PROTOBUF__ANY__INIT;
+	int r;
+
+	r = open_io(p, err);
+	if (r < 0)
+		return r;
+	spec.type_url = (char *)"types.containerd.io/opencontainers/runtime-spec/1/Process";
+	spec.value.data = (uint8_t *)json;
+	spec.value.len = len;
+	req.container_id = (char *)p->id;
+	req.exec_id = (char *)p->exec_id;
+	req.stdin = (char *)task_io_stdin(p->io);
+	req.stdout = (char *)task_io_stdout(p->io);
+	req.stderr = (char *)task_io_stderr(p->io);
+	req.terminal = p->o->terminal;
+	req.spec = &spec;
+	return client_call(p->c->client, &p->c->ctx, PB_TASKS_SERVICE, "Exec", &req.base, NULL,
+			   err);
+}
+
+int task_exec(struct ctr *c, const char *id, const char *exec_id, const char *process, size_t len,
+	      const struct task_options *o, struct err *err)
+{
+	struct process p _cleanup_(process_done) = {
+		.c = c, .id = id, .exec_id = exec_id, .o = o, .signal_fd = -1};
+	int r = 0;
+
+	if (!o->detach)
+		r = block_signals(&p.signal_fd, err);
+	if (r == 0)
+		r = create_exec(&p, process, len, err);
+	if (r < 0)
+		return r;
+	r = start(&p, 0, err);
+	if (r < 0)
+		undo(&p);
+	return r;
+}
+
+int task_attach(struct ctr *c, const char *id, struct err *err)
+{
+	struct task_options o = {.fifo_dir = "", .log_uri = "", .pid_file = ""};
+	struct process p _cleanup_(process_done) = {
+		.c = c, .id = id, .exec_id = "", .o = &o, .signal_fd = -1};
+	PB_TASK_TYPES(Process) * task;
+	int r;
+
+	r = client_task_get(c->client, &c->ctx, id, "", &task, err);
+	if (r < 0)
+		return r;
+	o.terminal = task->terminal;
+	if (o.terminal) {
+		r = task_io_check_terminal(err);
+		if (r < 0)
+			return r;
+	}
+	r = block_signals(&p.signal_fd, err);
+	if (r == 0)
+		r = task_io_attach(task->stdin, task->stdout, task->stderr, task->terminal, &p.io,
+				   err);
+	if (r == 0)
+		r = client_wait_new(c->client, &c->ctx, id, "", &p.wait, err);
+	if (r == 0)
+		r = stay(&p, err);
+	if (r >= 0)
+		task_io_remove_fifos(c->ctx.arena, task->stdin, task->stdout, task->stderr);
+	return r;
+}
+
+/* ---- Delete ---- */
+
+static int kill_and_wait(struct ctr *c, const char *id, const char *exec_id, struct err *err)
+{
+	struct client_wait *w _cleanup_(client_wait_freep) = NULL;
+	struct err e = ERR_INIT;
+	uint32_t status;
+	int r;
+
+	r = client_wait_new(c->client, &c->ctx, id, exec_id, &w, err);
+	if (r < 0)
+		return r;
+	r = client_task_kill(c->client, &c->ctx, id, exec_id, SIGKILL, !*exec_id, &e);
+	if (r < 0 && r != -ERR_NOT_FOUND && r != -ERR_FAILED_PRECONDITION)
+		return err_copy(err, &e);
+	/* What was never started is not waited for. */
+	return r == -ERR_FAILED_PRECONDITION ? 0 : client_wait_result(w, &status, err);
+}
+
+static int resume(struct ctr *c, const char *id, struct err *err)
+{
+	PB_TASKS(ResumeTaskRequest) req = PB_TASKS_INIT(RESUME_TASK_REQUEST);
+
+	req.container_id = (char *)id;
+	return client_call(c->client, &c->ctx, PB_TASKS_SERVICE, "Resume", &req.base, NULL, err);
+}
+
+int task_delete(struct ctr *c, const char *id, const char *exec_id, bool force,
+		uint32_t *ret_status, struct err *err)
+{
+	PB_TASK_TYPES(Process) * process;
+	int r;
+
+	r = client_task_get(c->client, &c->ctx, id, exec_id, &process, err);
+	if (r < 0)
+		return r;
+	if (process->status == CONTAINERD__V1__TYPES__STATUS__RUNNING ||
+	    process->status == CONTAINERD__V1__TYPES__STATUS__PAUSED) {
+		if (!force)
+			return err_set_raw(
+				err, ERR_FAILED_PRECONDITION,
+				"task must be stopped before deletion: %s: failed precondition",
+				process->status == CONTAINERD__V1__TYPES__STATUS__PAUSED
+					? "paused"
+					: "running");
+		/* A frozen process takes no signal. */
+		if (process->status == CONTAINERD__V1__TYPES__STATUS__PAUSED)
+			r = resume(c, id, err);
+		if (r == 0)
+			r = kill_and_wait(c, id, exec_id, err);
+		if (r < 0)
+			return r;
+	}
+	r = client_task_delete(c->client, &c->ctx, id, exec_id, ret_status, err);
+	if (r == 0)
+		task_io_remove_fifos(c->ctx.arena, process->stdin, process->stdout,
+				     process->stderr);
+	return r;
+}
