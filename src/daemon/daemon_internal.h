@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the daemon is made of: shared by daemon.c, which runs it, and init.c, which starts its
+ * plugins. */
+#pragma once
+
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "daemon/daemon.h"
+#include "daemon/plugin.h"
+#include "event/loop.h"
+#include "event/pool.h"
+#include "rpc/grpc.h"
+#include "rpc/ttrpc.h"
+#include "services/services.h"
+
+struct restart_monitor;
+
+#define DAEMON_SERVICES_MAX 32
+
+struct daemon {
+	const struct config *config;
+	struct loop *loop; /* main's thread */
+	struct pool *pool;
+	struct plugin_set *plugins; /* NULL until all are started */
+	struct services services;
+	struct restart_monitor *restart; /* NULL = there is none */
+	struct rpc_service tables[DAEMON_SERVICES_MAX];
+	size_t n_tables;
+	struct rpc_service ttrpc_events;
+	struct grpc_server *grpc;
+	struct ttrpc_server *ttrpc;
+	int grpc_fd, ttrpc_fd; /* listening; handed to the servers when all is ready. -1 = none */
+	char *exe;	       /* this executable */
+	int draining;	       /* servers that still have connections (loop) */
+	bool started;	       /* the loop's */
+	atomic_bool stopping;  /* set by the loop */
+	struct daemon_socket { /* a file that goes with the daemon, while it is still the one that
+				  it made */
+		char *path;
+		dev_t dev;
+		ino_t ino;
+	} sockets[2];
+	size_t n_sockets;
+	pthread_t starter;
+	struct err start_err;
+};
+
+/* Introspection's view of the plugin set. */
+extern const struct introspection_ops daemon_introspection;

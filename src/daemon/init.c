@@ -1,0 +1,597 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Init functions of the plugins that exist: each takes its configuration and what it requires out
+ * of the set, and makes its part.
+ *
+ * The service plugins are the seams that containerd's clients see in `ctr plugins ls`: here a
+ * service is a table that the grpc.v1 plugin of its name registers, so those of service.v1 only say
+ * that their part is there. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "base/time.h"
+#include "core/content.h"
+#include "core/event.h"
+#include "core/gc.h"
+#include "core/snapshot.h"
+#include "daemon/daemon_internal.h"
+#include "daemon/plugin_inits.h"
+#include "plugins/mounts/manager.h"
+#include "plugins/restart/monitor.h"
+#include "plugins/runtime/runtime.h"
+#include "plugins/snapshotter/native.h"
+#include "plugins/snapshotter/overlayfs.h"
+#include "plugins/streaming/manager.h"
+#include "plugins/transfer/transfer.h"
+#include "plugins/verifier/bindir.h"
+#include "version.h"
+
+#define LOCK_STEP_NS (1 * NSEC_PER_SEC)
+
+static struct daemon *daemon_of(const struct plugin_init *in)
+{
+	return in->daemon;
+}
+
+/* ---- core ---- */
+
+static void content_stop(void *p)
+{
+	struct content_store *s = p;
+	s->ops->free(s);
+}
+
+int plugin_content_content_init(struct plugin_init *in, struct err *err)
+{
+	struct content_store *s;
+	int r = content_store_local_new(in->root, &s, err);
+	if (r < 0)
+		return r;
+	in->instance = s;
+	in->stop = content_stop;
+	return 0;
+}
+
+/* bin and lib of the directory go in front of PATH and LD_LIBRARY_PATH. */
+static int path_prepend(struct arena *a, const char *name, const char *dir, struct err *err)
+{
+	const char *have = getenv(name);
+	const char *value = str_empty(have) ? dir : arena_printf(a, "%s:%s", dir, have);
+	return value && setenv(name, value, 1) == 0 ? 0 : err_nomem(err);
+}
+
+int plugin_internal_opt_init(struct plugin_init *in, struct err *err)
+{
+	const char *path = cfg_str(in, "path");
+	char *bin = path_join(in->arena, path, "bin"), *lib = path_join(in->arena, path, "lib");
+	struct stat st;
+	if (!bin || !lib)
+		return err_nomem(err);
+	int r = mkdir_p(bin, 0711);
+	if (r == 0)
+		r = mkdir_p(lib, 0711);
+	/* A read-only /opt is no reason to stop; a directory that is there is used. */
+	if (r < 0 && stat(bin, &st) < 0)
+		log_warn("%s: cannot be made: %s", path, strerror(-r));
+	r = path_prepend(in->arena, "PATH", bin, err);
+	return r < 0 ? r : path_prepend(in->arena, "LD_LIBRARY_PATH", lib, err);
+}
+
+int plugin_warning_deprecations_init(struct plugin_init *in, struct err *err)
+{
+	return 0;
+}
+
+static void events_stop(void *p)
+{
+	event_exchange_free(p);
+}
+
+int plugin_event_exchange_init(struct plugin_init *in, struct err *err)
+{
+	struct event_exchange *x;
+	int r = event_exchange_new(&x);
+	if (r < 0)
+		return err_errno(err, r, "event exchange");
+	daemon_of(in)->services.events = x;
+	in->instance = x;
+	in->stop = events_stop;
+	return 0;
+}
+
+static void snapshotter_stop(void *p)
+{
+	struct snapshotter *s = p;
+	s->ops->free(s);
+}
+
+static const char *snapshotter_root(const struct plugin_init *in)
+{
+	return str_or(cfg_str(in, "root_path"), in->root);
+}
+
+int plugin_snapshotter_native_init(struct plugin_init *in, struct err *err)
+{
+	struct snapshotter *s;
+	int r = native_new(snapshotter_root(in), &s, err);
+	if (r < 0)
+		return r;
+	in->instance = s;
+	in->stop = snapshotter_stop;
+	return plugin_export(in, "root", snapshotter_root(in), err);
+}
+
+int plugin_snapshotter_overlayfs_init(struct plugin_init *in, struct err *err)
+{
+	const char *const *mo = cfg_strings(in, "mount_options");
+	struct overlayfs_options o = {.upperdir_label = cfg_bool(in, "upperdir_label"),
+				      .sync_remove = cfg_bool(in, "sync_remove"),
+				      .slow_chown = cfg_bool(in, "slow_chown"),
+				      .mount_options = (char *const *)mo};
+	struct snapshotter *s;
+	const char *caps[3];
+	size_t n = 0;
+	while (mo && mo[o.n_mount_options])
+		o.n_mount_options++;
+	int r = overlayfs_new(snapshotter_root(in), &o, &s, err);
+	if (r < 0)
+		return r;
+	in->instance = s;
+	in->stop = snapshotter_stop;
+	if (overlayfs_remaps_ids(s))
+		caps[n++] = "remap-ids";
+	if (overlayfs_only_remaps_ids(s))
+		caps[n++] = "only-remap-ids";
+	if (s->can_rebase)
+		caps[n++] = "rebase";
+	r = plugin_set_capabilities(in, caps, n, err);
+	return r < 0 ? r : plugin_export(in, "root", snapshotter_root(in), err);
+}
+
+static void db_stop(void *p)
+{
+	db_close(p);
+}
+
+/* Another daemon may have the file, and be about to end. One that serves where this one is to serve
+ * is not. */
+static int open_metadata(struct plugin_init *in, struct db_options o, struct db **ret,
+			 struct err *err)
+{
+	const char *address = config_get_string(
+		config_plugin(in->config, PLUGIN_TYPE("server.v1.grpc")), "address");
+	int64_t timeout = o.lock_timeout_ns, end = time_mono() + timeout;
+	for (bool told = false;; told = true) {
+		struct err busy = ERR_INIT;
+		o.lock_timeout_ns = timeout ? MIN(LOCK_STEP_NS, MAX(end - time_mono(), (int64_t)1))
+					    : LOCK_STEP_NS;
+		int r = db_open(&o, ret, &busy);
+		if (r != -ERR_DEADLINE_EXCEEDED || (timeout && time_mono() >= end) ||
+		    atomic_load(&daemon_of(in)->stopping))
+			return r < 0 ? err_copy(err, &busy) : 0;
+		_cleanup_close_ int fd = -1;
+		if (!str_empty(address) && unix_connect(address, &fd) == 0)
+			return err_set(err, ERR_FAILED_PRECONDITION,
+				       "%s is in use: another containerd is running at %s", o.path,
+				       address);
+		if (!told)
+			log_warn("waiting for the lock of %s: another containerd runs with this "
+				 "root",
+				 o.path);
+	}
+}
+
+int plugin_metadata_bolt_init(struct plugin_init *in, struct err *err)
+{
+	struct daemon *d = daemon_of(in);
+	void *content, *events;
+	struct db *db;
+	int r = plugin_get(in->set, PLUGIN_TYPE("content.v1"), "content", &content, err);
+	if (r == 0)
+		r = plugin_get(in->set, PLUGIN_TYPE("event.v1"), "exchange", &events, err);
+	char *path = r == 0 ? path_join(in->arena, in->root, "meta.db") : NULL;
+	if (r < 0)
+		return r;
+	r = path ? mkdir_p(in->root, 0711) : -ENOMEM;
+	if (r < 0)
+		return err_errno(err, r, "make %s", in->root);
+	struct db_options o = {
+		.path = path,
+		.no_sync = cfg_bool(in, "no_sync"),
+		.content_isolated = streq(cfg_str(in, "content_sharing_policy"), "isolated"),
+		.lock_timeout_ns = config_timeout(in->config, "io.containerd.timeout.bolt.open"),
+		.content = content,
+		.events = events};
+	r = open_metadata(in, o, &db, err);
+	if (r < 0)
+		return r;
+	in->instance = db;
+	in->stop = db_stop;
+	d->services.db = db;
+	for (const struct plugin_state *s = NULL;
+	     r == 0 && (s = plugin_next(in->set, PLUGIN_TYPE("snapshotter.v1"), s));)
+		r = db_add_snapshotter(db, s->instance, err);
+	return r;
+}
+
+static void gc_stop(void *p)
+{
+	gc_scheduler_stop(p);
+}
+
+int plugin_gc_scheduler_init(struct plugin_init *in, struct err *err)
+{
+	struct daemon *d = daemon_of(in);
+	struct gc_options o = {.pause_threshold = cfg_float(in, "pause_threshold"),
+			       .deletion_threshold = (int)cfg_int(in, "deletion_threshold"),
+			       .mutation_threshold = (int)cfg_int(in, "mutation_threshold"),
+			       .schedule_delay_ns = cfg_duration(in, "schedule_delay"),
+			       .startup_delay_ns = cfg_duration(in, "startup_delay")};
+	int r = gc_scheduler_start(d->services.db, &o, &d->services.gc, err);
+	in->instance = d->services.gc;
+	in->stop = gc_stop;
+	return r;
+}
+
+/* ---- what lies in another plugin's part ---- */
+
+#define PRESENT(name)                                                     \
+	int plugin_##name##_init(struct plugin_init *in, struct err *err) \
+	{                                                                 \
+		return 0;                                                 \
+	}
+
+PRESENT(service_containers_service)
+PRESENT(service_content_service)
+PRESENT(service_images_service)
+PRESENT(service_introspection_service)
+PRESENT(service_namespaces_service)
+PRESENT(service_snapshots_service)
+PRESENT(service_tasks_service)
+PRESENT(differ_walking)
+PRESENT(lease_manager)
+PRESENT(shim_manager)
+PRESENT(sandbox_store_local)
+
+int plugin_service_diff_service_init(struct plugin_init *in, struct err *err)
+{
+	daemon_of(in)->services.diff_sync_fs = cfg_bool(in, "sync_fs");
+	return 0;
+}
+
+/* ---- mounts ---- */
+
+static void mounts_stop(void *p)
+{
+	mount_manager_close(p);
+}
+
+int plugin_mount_manager_bolt_init(struct plugin_init *in, struct err *err)
+{
+	struct daemon *d = daemon_of(in);
+	const char **roots = arena_new_array(in->arena, const char *, 3);
+	if (!roots)
+		return err_nomem(err);
+	roots[0] = in->config->root;
+	roots[1] = in->config->state;
+	struct mount_manager_options o = {.state = in->state, .roots = roots, .db = d->services.db};
+	int r = mount_manager_open(&o, &d->services.mounts, err);
+	if (r < 0)
+		return r;
+	in->instance = d->services.mounts;
+	in->stop = mounts_stop;
+	return 0;
+}
+
+/* ---- runtime ---- */
+
+static void runtime_stop(void *p)
+{
+	runtime_free(p);
+}
+
+int plugin_runtime_task_init(struct plugin_init *in, struct err *err)
+{
+	struct daemon *d = daemon_of(in);
+	const struct config *c = in->config;
+	const struct toml_value *shim = config_plugin(c, PLUGIN_TYPE("shim.v1.manager"));
+	const char *address =
+		config_get_string(config_plugin(c, PLUGIN_TYPE("server.v1.grpc")), "address");
+	const char *ttrpc =
+		config_get_string(config_plugin(c, PLUGIN_TYPE("server.v1.ttrpc")), "address");
+	struct runtime_options o = {
+		.loop = d->loop,
+		.pool = d->pool,
+		.db = d->services.db,
+		.events = d->services.events,
+		.root = in->root,
+		.state = in->state,
+		.address = address,
+		.ttrpc_address = ttrpc,
+		.exe = d->exe,
+		.env = config_get_strings(in->arena, shim, "env"),
+		.socket_dir = config_get_string(shim, "socket_dir"),
+		.version = VERSION,
+		.debug = log_level_get() <= LOG_DEBUG,
+		.load_timeout_ns = config_timeout(c, "io.containerd.timeout.shim.load"),
+		.cleanup_timeout_ns = config_timeout(c, "io.containerd.timeout.shim.cleanup"),
+		.shutdown_timeout_ns = config_timeout(c, "io.containerd.timeout.shim.shutdown"),
+		.state_timeout_ns = config_timeout(c, "io.containerd.timeout.task.state"),
+	};
+	struct ctx ctx = {.arena = arena_new(0), .ns = "", .lease = ""};
+	if (!ctx.arena)
+		return err_nomem(err);
+	int r = runtime_new(&o, &d->services.runtime, err);
+	if (r == 0) {
+		in->instance = d->services.runtime;
+		in->stop = runtime_stop;
+		r = runtime_load(&ctx, d->services.runtime, err);
+	}
+	arena_free(ctx.arena);
+	return r;
+}
+
+/* ---- restart monitor ---- */
+
+static void restart_stop(void *p)
+{
+	restart_monitor_free(p);
+}
+
+int plugin_monitor_container_restart_init(struct plugin_init *in, struct err *err)
+{
+	struct daemon *d = daemon_of(in);
+	struct restart_options o = {.db = d->services.db,
+				    .events = d->services.events,
+				    .pool = d->pool,
+				    .runtime = d->services.runtime,
+				    .interval_ns = cfg_duration(in, "interval")};
+	if (!o.runtime)
+		return plugin_skip(err, "no task runtime");
+	int r = restart_monitor_start(&o, &d->restart, err);
+	in->instance = d->restart;
+	in->stop = restart_stop;
+	return r;
+}
+
+/* ---- transfer ---- */
+
+static void streams_stop(void *p)
+{
+	streams_free(p);
+}
+
+int plugin_streaming_manager_init(struct plugin_init *in, struct err *err)
+{
+	struct daemon *d = daemon_of(in);
+	int r = streams_new(&d->services.streams);
+	in->instance = d->services.streams;
+	in->stop = streams_stop;
+	return r < 0 ? err_errno(err, r, "streams") : 0;
+}
+
+static void verifier_stop(void *p)
+{
+	struct image_verifier *v = p;
+	v->ops->free(v);
+}
+
+int plugin_image_verifier_bindir_init(struct plugin_init *in, struct err *err)
+{
+	struct bindir_options o = {.dir = cfg_str(in, "bin_dir"),
+				   .max = cfg_int(in, "max_verifiers"),
+				   .timeout_ns = cfg_duration(in, "per_verifier_timeout")};
+	struct image_verifier *v;
+	int r = bindir_verifier_new(&o, &v, err);
+	if (r < 0)
+		return r;
+	in->instance = v;
+	in->stop = verifier_stop;
+	return 0;
+}
+
+static void transfer_stop(void *p)
+{
+	transfer_free(p);
+}
+
+int plugin_transfer_local_init(struct plugin_init *in, struct err *err)
+{
+	struct daemon *d = daemon_of(in);
+	struct transfer_options o = {
+		.db = d->services.db,
+		.events = d->services.events,
+		.pool = d->pool,
+		.temp = path_join(in->arena, in->root, "tmp"),
+		.config_path = cfg_str(in, "config_path"),
+		.max_downloads = (int)MIN(cfg_int(in, "max_concurrent_downloads"), (int64_t)64),
+		.default_snapshotter = "overlayfs",
+		.sync_fs = config_get_bool(
+			config_plugin(in->config, PLUGIN_TYPE("service.v1.diff-service")),
+			"sync_fs")};
+	/* Disabled is fine; one that failed must not let every image pass. */
+	void *verifier = NULL;
+	int r = plugin_get(in->set, PLUGIN_TYPE("image-verifier.v1"), "bindir", &verifier, err);
+	if (r < 0 && r != -ERR_NOT_FOUND)
+		return r;
+	o.verifier = verifier;
+	r = o.temp ? transfer_new(&o, &d->services.transfer, err) : err_nomem(err);
+	in->instance = d->services.transfer;
+	in->stop = transfer_stop;
+	return r;
+}
+
+/* ---- services on the wire ---- */
+
+static int add(struct plugin_init *in, void (*fill)(struct services *s, struct rpc_service *ret),
+	       struct err *err)
+{
+	struct daemon *d = daemon_of(in);
+	if (d->n_tables == DAEMON_SERVICES_MAX)
+		return err_set(err, ERR_INTERNAL, "more than %d services", DAEMON_SERVICES_MAX);
+	fill(&d->services, &d->tables[d->n_tables++]);
+	return 0;
+}
+
+#define ON_WIRE(id, service)                                                 \
+	int plugin_grpc_##id##_init(struct plugin_init *in, struct err *err) \
+	{                                                                    \
+		return add(in, service_##service, err);                      \
+	}
+
+ON_WIRE(containers, containers)
+ON_WIRE(content, content)
+ON_WIRE(diff, diff)
+ON_WIRE(events, events)
+ON_WIRE(images, images)
+ON_WIRE(leases, leases)
+ON_WIRE(mounts, mounts)
+ON_WIRE(namespaces, namespaces)
+ON_WIRE(sandboxes, sandbox_store)
+ON_WIRE(snapshots, snapshots)
+ON_WIRE(streaming, streaming)
+ON_WIRE(tasks, tasks)
+ON_WIRE(transfer, transfer)
+ON_WIRE(version, version)
+ON_WIRE(healthcheck, health)
+
+int plugin_grpc_introspection_init(struct plugin_init *in, struct err *err)
+{
+	struct daemon *d = daemon_of(in);
+	d->services.introspection = &daemon_introspection;
+	d->services.introspection_data = d;
+	d->services.introspection_root = in->root;
+	return add(in, service_introspection, err);
+}
+
+static int listen_on(struct plugin_init *in, const char *address, int *ret_fd, struct err *err)
+{
+	int r = unix_listen(address, (uid_t)cfg_int(in, "uid"), (gid_t)cfg_int(in, "gid"), 0660,
+			    ret_fd);
+	if (r == -EADDRINUSE)
+		return err_set(err, ERR_FAILED_PRECONDITION,
+			       "listen on %s: another containerd is running there", address);
+	if (r < 0)
+		return err_errno(err, r, "listen on %s", address);
+	struct daemon *d = daemon_of(in);
+	struct stat st;
+	if (address[0] != '@' && lstat(address, &st) == 0 && d->n_sockets < ARRAY_LEN(d->sockets)) {
+		char *path = strdup(address);
+		if (path)
+			d->sockets[d->n_sockets++] =
+				(struct daemon_socket){path, st.st_dev, st.st_ino};
+	}
+	return 0;
+}
+
+int plugin_server_ttrpc_init(struct plugin_init *in, struct err *err)
+{
+	struct daemon *d = daemon_of(in);
+	struct ttrpc_server_options o = {.check_peer = true};
+	const char *address = cfg_str(in, "address");
+	if (str_empty(address))
+		return plugin_skip(err, "no address");
+	int r = ttrpc_server_new(d->loop, d->pool, &o, &d->ttrpc);
+	service_ttrpc_events(&d->services, &d->ttrpc_events);
+	if (r == 0)
+		r = ttrpc_server_add(d->ttrpc, &d->ttrpc_events);
+	if (r < 0)
+		return err_errno(err, r, "ttrpc server");
+	return listen_on(in, address, &d->ttrpc_fd, err);
+}
+
+/* What went wrong in a call is told once, here; what a client only got wrong itself is not worth
+ * more than a debug line. */
+static void call_done(void *arg, const char *path, int code, const char *text, int64_t ns)
+{
+	char took[40];
+	bool ours = code == ERR_UNKNOWN || code == ERR_INTERNAL || code == ERR_DATA_LOSS ||
+		    code == ERR_RESOURCE_EXHAUSTED;
+	enum log_level level = ours ? LOG_ERROR : LOG_DEBUG;
+	if (level < log_level_get())
+		return;
+	duration_format(ns, took);
+	if (code)
+		log_write(level, LOG_FIELDS("method", path, "took", took), "%s", text);
+	else
+		log_write(level, LOG_FIELDS("method", path, "took", took), "OK");
+}
+
+int plugin_server_grpc_init(struct plugin_init *in, struct err *err)
+{
+	struct daemon *d = daemon_of(in);
+	struct grpc_server_options o = {.max_recv = (size_t)cfg_int(in, "max_recv_message_size"),
+					.max_send = (size_t)cfg_int(in, "max_send_message_size"),
+					.on_done = call_done};
+	const char *address = cfg_str(in, "address");
+	if (str_empty(address))
+		return err_set(err, ERR_INVALID_ARGUMENT, "grpc address cannot be empty");
+	int r = grpc_server_new(d->loop, d->pool, &o, &d->grpc);
+	for (size_t i = 0; r == 0 && i < d->n_tables; i++)
+		r = grpc_server_add(d->grpc, &d->tables[i]);
+	if (r < 0)
+		return err_errno(err, r, "gRPC server");
+	return listen_on(in, address, &d->grpc_fd, err);
+}
+
+static int skip_without_address(struct plugin_init *in, struct err *err)
+{
+	if (str_empty(cfg_str(in, "address")))
+		return err_set_raw(err, ERR_UNIMPLEMENTED, "skip plugin");
+	return plugin_skip(err, "not implemented in containerd-c yet");
+}
+
+int plugin_server_metrics_init(struct plugin_init *in, struct err *err)
+{
+	return skip_without_address(in, err);
+}
+
+int plugin_server_debug_init(struct plugin_init *in, struct err *err)
+{
+	return skip_without_address(in, err);
+}
+
+int plugin_server_grpc_tcp_init(struct plugin_init *in, struct err *err)
+{
+	return skip_without_address(in, err);
+}
+
+/* ---- introspection ---- */
+
+static int list_plugins(struct ctx *ctx, void *data, struct plugin_info **ret, size_t *ret_n,
+			struct err *err)
+{
+	struct daemon *d = data;
+	size_t n = d->plugins ? plugins_count(d->plugins) : 0;
+	struct plugin_info *v = arena_new_array(ctx->arena, struct plugin_info, n + 1);
+	if (!v)
+		return err_nomem(err);
+	for (size_t i = 0; i < n; i++) {
+		const struct plugin_state *s = plugins_at(d->plugins, i);
+		const char **platforms = arena_new_array(ctx->arena, const char *, 2);
+		if (!platforms)
+			return err_nomem(err);
+		platforms[0] = s->platform;
+		v[i] = (struct plugin_info){.type = s->plugin->type,
+					    .id = s->plugin->id,
+					    .requires = s->plugin->requires,
+					    .platforms = platforms,
+					    .capabilities = s->capabilities,
+					    .exports = s->exports,
+					    .skipped = s->status == PLUGIN_SKIP,
+					    .failed = s->status == PLUGIN_ERROR,
+					    .error = s->error ? s->error : ""};
+	}
+	*ret = v;
+	*ret_n = n;
+	return 0;
+}
+
+const struct introspection_ops daemon_introspection = {.plugins = list_plugins};
