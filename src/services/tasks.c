@@ -4,6 +4,7 @@
  * Wait holds no thread: the call is deferred, and finished by the answer of the shim's Wait. */
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/str.h"
 #include "base/time.h"
 #include "core/filter.h"
@@ -181,6 +182,13 @@ static int get(struct rpc_call *call, const void *req, struct err *err)
 	return e < 0 ? e : rpc_send(call, &resp.base, err);
 }
 
+/* An answer about many tasks goes on without one of them: the log says which, and why. */
+static void left_out(const struct ctx *ctx, const char *id, const char *what, const struct err *err)
+{
+	if (err->kind != ERR_NOT_FOUND)
+		log_warn("%s of task %s in namespace %s: %s", what, id, ctx->ns, err->text);
+}
+
 static int list(struct rpc_call *call, const void *req, struct err *err)
 {
 	struct ctx *ctx = rpc_ctx(call);
@@ -196,10 +204,15 @@ static int list(struct rpc_call *call, const void *req, struct err *err)
 		return err_nomem(err);
 	for (size_t i = 0; i < n; i++) {
 		_cleanup_(task_unrefp) struct task *t = NULL;
-		/* One that does not answer, or went meanwhile, is left out. */
-		if (runtime_get(ctx, s->runtime, ids[i], &t, NULL) == 0 &&
-		    process(call, t, ids[i], "", &resp.tasks[resp.n_tasks], NULL) == 0)
+		struct err left = ERR_INIT;
+		/* One that went meanwhile is left out, and so is one that does not answer. */
+		int got = runtime_get(ctx, s->runtime, ids[i], &t, &left);
+		if (got == 0)
+			got = process(call, t, ids[i], "", &resp.tasks[resp.n_tasks], &left);
+		if (got == 0)
 			resp.n_tasks++;
+		else
+			left_out(ctx, ids[i], "list", &left);
 	}
 	return rpc_send(call, &resp.base, err);
 }
@@ -392,9 +405,13 @@ static int metrics(struct rpc_call *call, const void *req, struct err *err)
 		return err_nomem(err);
 	for (size_t i = 0; i < n; i++) {
 		struct metrics_subject m = {ids[i], ctx->ns};
-		if (filter_match(f, metrics_field, &m) &&
-		    metric_one(call, ids[i], &resp.metrics[resp.n_metrics], NULL) == 0)
+		struct err left = ERR_INIT;
+		if (!filter_match(f, metrics_field, &m))
+			continue;
+		if (metric_one(call, ids[i], &resp.metrics[resp.n_metrics], &left) == 0)
 			resp.n_metrics++;
+		else
+			left_out(ctx, ids[i], "metrics", &left);
 	}
 	return rpc_send(call, &resp.base, err);
 }

@@ -225,6 +225,10 @@ static int pull(struct call *c, const Google__Protobuf__Any *src, const Google__
 	int e = registry_get(c, src, &from, err);
 	if (e == 0)
 		e = store_get(c->ctx, dst, &to, err);
+	if (e == 0 && (to.n_extra || to.manifest_limit))
+		return err_set(err, ERR_UNIMPLEMENTED,
+			       "pull \"%s\" with extra references or a limit of manifests",
+			       from.reference);
 	return e < 0 ? e : transfer_pull(c->ctx, c->s->transfer, &from, &to, &c->watch, err);
 }
 
