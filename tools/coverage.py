@@ -200,7 +200,8 @@ def rpc_handlers():
     """(descriptor or service name) -> set of methods with a handler."""
     out = collections.defaultdict(set)
     daemon = everything('src/daemon')
-    for path in built('src/services') + built('src/shim'):
+    pending = set(re.findall(r'^PENDING\(\w+, "(\w+)"\)', everything('src/cri'), re.M))
+    for path in built('src/services') + built('src/shim') + built('src/cri'):
         text = source(path)
         macros = dict(re.findall(r'^#define (\w+)\(x\)\s+(\S+##x##\S+)\s*$', text, re.M))
         tables = {name: {string(split_top(part.strip('{} \n\t'))[0]) for part in split_top(inside)}
@@ -213,11 +214,11 @@ def rpc_handlers():
             if re.search(rf'\bservice_{name}\b|\bON_WIRE\(\w+,\s*{name}\)', daemon):
                 uses.append((desc, table))
         renamed = dict(re.findall(r'->(\w+)\.name\s*=\s*"([\w.]+)"', text))
-        for desc, table in re.findall(r'\(struct rpc_service\)\s*\{\s*&([\w>-]+),\s*(\w+)', text):
+        for desc, table in re.findall(r'\(struct rpc_service\)\s*\{\s*(?:\.desc\s*=\s*)?&([\w>-]+),\s*(?:\.methods\s*=\s*)?(\w+)', text):
             member = desc.rpartition('>')[2]
             uses.append((renamed.get(member, member), table))
         for desc, table in uses:
-            out[desc] |= tables[table]
+            out[desc] |= tables[table] - pending
     return out
 
 
@@ -278,7 +279,7 @@ def fields(tables, name, prefix, honoured):
     return out
 
 
-READ = re.compile(r'(?:cfg|config_get|config|toml)_\w+\((?:[^()]|\([^()]*\))*?"([^"]+)"')
+READ = re.compile(r'(?:(?:cfg|config_get|config|toml)_\w+|\bstrings)\((?:[^()]|\([^()]*\))*?"([^"]+)"')
 
 
 MIGRATION = {'version'}  # what config_migrate.c reads

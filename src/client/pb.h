@@ -9,12 +9,12 @@
  */
 #pragma once
 
-#include <jansson.h>
 #include <time.h>
 
 #include "base/arena.h"
 #include "base/labels.h"
 #include "protos.h"
+#include "rpc/pb_json.h"
 
 #define PB_CONTAINERS(m) Containerd__Services__Containers__V1__##m
 #define PB_CONTAINERS_INIT(m) CONTAINERD__SERVICES__CONTAINERS__V1__##m##__INIT
@@ -90,8 +90,3 @@ int pb_labels_out(struct arena *a, const struct labels *l, const ProtobufCMessag
 
 /* NULL gives 0. */
 struct timespec pb_time(const Google__Protobuf__Timestamp *t);
-
-/* A message as JSON, the way Go's encoding/json prints generated messages: members by their proto
- * names, zero values left out, enums and 64-bit integers as numbers, bytes in base64, maps as
- * objects. NULL = no memory, or a string that is no UTF-8. */
-json_t *pb_json(const ProtobufCMessage *m);

@@ -26,6 +26,7 @@
 #include "base/str.h"
 #include "base/time.h"
 #include "base/trace.h"
+#include "cri/cri.h"
 #include "daemon/daemon_internal.h"
 #include "plugins/restart/monitor.h"
 #include "plugins/runtime/runtime.h"
@@ -135,6 +136,8 @@ static void *finish(void *arg)
 	struct daemon *d = arg;
 	if (d->restart)
 		restart_monitor_stop(d->restart);
+	if (d->cri)
+		cri_stop(d->cri);
 	pool_free(d->pool);
 	d->pool = NULL;
 	if (d->services.runtime)
@@ -228,6 +231,19 @@ static int no_server(struct daemon *d)
 	return err_set(&d->start_err, ERR_FAILED_PRECONDITION, "the gRPC server is disabled");
 }
 
+/* Other clients are served meanwhile; a kubelet is told to come again. */
+static void recover_pods(struct daemon *d)
+{
+	struct ctx ctx = {.arena = arena_new(0), .ns = "", .lease = ""};
+	struct err err = ERR_INIT;
+	int r = ctx.arena ? cri_recover(&ctx, d->cri, &err) : err_nomem(&err);
+	if (r < 0)
+		log_error("CRI: recover pods and containers: %s", err.text);
+	else
+		cri_set_ready(d->cri);
+	arena_free(ctx.arena);
+}
+
 static void *start_plugins(void *arg)
 {
 	struct daemon *d = arg;
@@ -241,6 +257,7 @@ static void *start_plugins(void *arg)
 		/* Those that had been started are gone. */
 		d->services.runtime = NULL;
 		d->restart = NULL;
+		d->cri = NULL;
 		loop_post(d->loop, start_failed, d);
 		return NULL;
 	}
@@ -251,6 +268,8 @@ static void *start_plugins(void *arg)
 	}
 	snprintf(took, sizeof(took), "%.6fs", (double)(time_mono() - began) / 1e9);
 	log_info("containerd successfully booted in %s", took);
+	if (d->cri)
+		recover_pods(d);
 	return NULL;
 }
 
@@ -297,6 +316,8 @@ static void teardown(struct daemon *d)
 {
 	if (d->restart && d->pool)
 		restart_monitor_stop(d->restart);
+	if (d->cri && d->pool)
+		cri_stop(d->cri);
 	if (d->pool)
 		pool_free(d->pool);
 	if (d->plugins)

@@ -14,6 +14,8 @@
 #include "rpc/ttrpc.h"
 #include "services/services.h"
 
+struct cri;
+struct cri_config;
 struct restart_monitor;
 
 #define DAEMON_SERVICES_MAX 32
@@ -25,6 +27,8 @@ struct daemon {
 	struct plugin_set *plugins; /* NULL until all are started */
 	struct services services;
 	struct restart_monitor *restart; /* NULL = there is none */
+	struct cri_config *cri_config;	 /* of its plugins, in the set's arena */
+	struct cri *cri;		 /* NULL = there is none */
 	struct rpc_service tables[DAEMON_SERVICES_MAX];
 	size_t n_tables;
 	struct rpc_service ttrpc_events;

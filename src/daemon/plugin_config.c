@@ -46,7 +46,7 @@ static const struct config_field cri_registry_fields[] = {
 };
 
 static const struct config_field cri_decryption_fields[] = {
-	CFG_FIELD("key_model", CFG_STRING, "node",
+	CFG_UNHONOURED("key_model", CFG_STRING, "node",
 		  "node: keys are on the node; empty: no decryption"),
 	CFG_END,
 };

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/str.h"
-#include "client/pb.h"
+#include "rpc/pb_json.h"
 
 static json_t *base64(const ProtobufCBinaryData *d)
 {
@@ -80,7 +80,7 @@ static json_t *value_json(const ProtobufCFieldDescriptor *f, const void *p, bool
 	return NULL;
 }
 
-static size_t value_size(const ProtobufCFieldDescriptor *f)
+size_t pb_value_size(const ProtobufCFieldDescriptor *f)
 {
 	switch (f->type) {
 	case PROTOBUF_C_TYPE_INT64:
@@ -102,7 +102,7 @@ static size_t value_size(const ProtobufCFieldDescriptor *f)
 	}
 }
 
-static bool is_map(const ProtobufCFieldDescriptor *f)
+bool pb_is_map(const ProtobufCFieldDescriptor *f)
 {
 	const ProtobufCMessageDescriptor *d = f->descriptor;
 
@@ -124,12 +124,12 @@ static int map_add(json_t *o, const ProtobufCMessage *m)
 
 static json_t *repeated_json(const ProtobufCFieldDescriptor *f, const void *array, size_t n)
 {
-	bool map = is_map(f), zero;
+	bool map = pb_is_map(f), zero;
 	json_t *j = map ? json_object() : json_array();
 	const char *p = array;
 	int r = j ? 0 : -1;
 
-	for (size_t i = 0; r == 0 && i < n; i++, p += value_size(f))
+	for (size_t i = 0; r == 0 && i < n; i++, p += pb_value_size(f))
 		r = map ? map_add(j, *(ProtobufCMessage *const *)p)
 			: json_array_append_new(j, value_json(f, p, &zero));
 	if (r == 0)

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The Kubernetes runtime and image services (runtime.v1), on the daemon's own socket.
+ *
+ * Pods and containers are containerd's own sandboxes, containers, tasks, snapshots and images in
+ * the namespace k8s.io; what the kubelet needs beyond that is kept with them (see pod.h, status.h).
+ */
+#pragma once
+
+#include "core/db.h"
+#include "cri/config.h"
+#include "rpc/rpc.h"
+
+struct cri;
+struct event_exchange;
+struct front;
+struct gc_scheduler;
+struct loop;
+struct mount_manager;
+struct pool;
+struct runtime;
+struct sandbox_controller;
+struct transfer;
+
+struct cri_options {
+	struct loop *loop;
+	struct pool *pool;
+	struct db *db;
+	struct event_exchange *events;
+	struct gc_scheduler *gc;
+	struct runtime *runtime;
+	struct mount_manager *mounts;
+	struct transfer *transfer;
+	const struct cri_config *config;
+	const char *root, *state; /* directories of the plugin */
+	const char *version;
+	/* A sandbox controller by its name; NULL when there is none. */
+	struct sandbox_controller *(*controller)(void *arg, const char *name);
+	void *controller_arg;
+	/* Root directory of a snapshotter; NULL when there is none. */
+	const char *(*snapshotter_root)(void *arg, const char *name);
+	void *snapshotter_arg;
+	/* Deprecations that are in use: ids and texts. */
+	int (*deprecations)(struct arena *a, struct labels *ret, struct err *err);
+};
+
+/* Makes what does not need the loop. */
+int cri_new(const struct cri_options *o, struct cri **ret, struct err *err) _must_check_;
+/* Finds pods and containers of an earlier daemon again. Blocks; the loop must run. */
+int cri_recover(struct ctx *ctx, struct cri *c, struct err *err) _must_check_;
+/* Until it is set every call but Version answers Unavailable. */
+void cri_set_ready(struct cri *c);
+/* Before the pool ends: streams and event streams are finished, background work stops. */
+void cri_stop(struct cri *c);
+/* After the pool and the loop. Containers go on running. */
+void cri_free(struct cri *c);
+
+/* RuntimeService and ImageService. */
+void cri_runtime_service(struct cri *c, struct rpc_service *ret);
+void cri_image_service(struct cri *c, struct rpc_service *ret);

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of this folder share. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "cri/cri.h"
+#include "cri/pod.h"
+
+struct cri_events;
+struct cri_images;
+struct cri_network;
+struct cri_stats;
+struct cri_streaming;
+struct nri;
+
+struct cri {
+	struct cri_options o;
+	const struct cri_config *config;
+	struct cri_table *pods, *containers;
+	struct cri_events *events;	 /* event.h */
+	struct cri_images *images;	 /* image.h */
+	struct cri_network *network;	 /* network.h */
+	struct cri_stats *stats;	 /* stats.h */
+	struct cri_streaming *streaming; /* streaming.h */
+	struct nri *nri;		 /* nri.h; NULL = disabled */
+	atomic_bool ready, stopping;
+};
+
+/* The call's cri, once it is ready: -ERR_UNAVAILABLE "server is not initialized yet". Sets the
+ * namespace of the call's context. */
+int cri_of(struct rpc_call *call, struct cri **ret, struct err *err) _must_check_;
+
+/* <root>/sandboxes/<id> and the like; in @a, NULL = no memory. */
+char *cri_pod_root(const struct cri *c, struct arena *a, const char *id);
+char *cri_pod_state_dir(const struct cri *c, struct arena *a, const char *id);
+char *cri_container_root(const struct cri *c, struct arena *a, const char *id);
+char *cri_container_state_dir(const struct cri *c, struct arena *a, const char *id);
+
+/* A context for work that goes on when its request is over: cleanup after a failure (limited by
+ * io.containerd.timeout.cri.defercleanup), exits, recovery. The arena is the caller's. */
+struct ctx cri_background(const struct cri *c, struct arena *a, int64_t timeout_ns);
+
+/* Handlers, one file each topic; the tables are in service.c. */
+#define CRI_HANDLER(name) int cri_##name(struct rpc_call *call, const void *req, struct err *err)
+
+/* pod_run.c, pod_stop.c, pod_status.c */
+CRI_HANDLER(run_pod_sandbox);
+CRI_HANDLER(stop_pod_sandbox);
+CRI_HANDLER(remove_pod_sandbox);
+CRI_HANDLER(pod_sandbox_status);
+CRI_HANDLER(list_pod_sandbox);
+CRI_HANDLER(stream_pod_sandboxes);
+CRI_HANDLER(update_pod_sandbox_resources);
+/* container_*.c */
+CRI_HANDLER(create_container);
+CRI_HANDLER(start_container);
+CRI_HANDLER(stop_container);
+CRI_HANDLER(remove_container);
+CRI_HANDLER(list_containers);
+CRI_HANDLER(stream_containers);
+CRI_HANDLER(container_status);
+CRI_HANDLER(update_container_resources);
+CRI_HANDLER(checkpoint_container);
+/* io.c, exec.c, streaming.c */
+CRI_HANDLER(reopen_container_log);
+CRI_HANDLER(exec_sync);
+CRI_HANDLER(exec);
+CRI_HANDLER(attach);
+CRI_HANDLER(port_forward);
+/* stats.c, metrics.c */
+CRI_HANDLER(container_stats);
+CRI_HANDLER(list_container_stats);
+CRI_HANDLER(stream_container_stats);
+CRI_HANDLER(pod_sandbox_stats);
+CRI_HANDLER(list_pod_sandbox_stats);
+CRI_HANDLER(stream_pod_sandbox_stats);
+CRI_HANDLER(list_metric_descriptors);
+CRI_HANDLER(list_pod_sandbox_metrics);
+CRI_HANDLER(stream_pod_sandbox_metrics);
+/* service.c, runtime_status.c, event.c */
+CRI_HANDLER(version);
+CRI_HANDLER(status);
+CRI_HANDLER(runtime_config);
+CRI_HANDLER(update_runtime_config);
+CRI_HANDLER(get_container_events);
+/* image*.c */
+CRI_HANDLER(list_images);
+CRI_HANDLER(stream_images);
+CRI_HANDLER(image_status);
+CRI_HANDLER(pull_image);
+CRI_HANDLER(remove_image);
+CRI_HANDLER(image_fs_info);
+
+/* ---- between the topics ---- */
+
+/* Replies, in the arena: what PodSandboxStatus and ContainerStatus answer and events carry. */
+int cri_pod_status(struct ctx *ctx, struct cri *c, struct cri_pod *p, CRI(PodSandboxStatus) * *ret,
+		   struct err *err) _must_check_;
+int cri_container_status_of(struct ctx *ctx, struct cri *c, struct cri_container *k,
+			    CRI(ContainerStatus) * *ret, struct err *err) _must_check_;
+
+/* Stops (KILL at once when @timeout_s is 0 or less) and waits for the exit to be recorded; fine
+ * when it does not run. Removes, stopping by force what runs; all of it is gone afterwards. The
+ * object need not be begun: these do. */
+int cri_container_stop(struct ctx *ctx, struct cri *c, struct cri_container *k, int64_t timeout_s,
+		       struct err *err) _must_check_;
+int cri_container_remove(struct ctx *ctx, struct cri *c, struct cri_container *k,
+			 struct err *err) _must_check_;
+/* Containers of a pod, with references (cri_objects_unref). */
+int cri_pod_containers(struct ctx *ctx, struct cri *c, const char *pod_id,
+		       struct cri_container ***ret, size_t *ret_n, struct err *err) _must_check_;
+/* Waits for the end of the task of a running container, without a thread, and records it then: the
+ * status, the reason, the log's end, the event. After start, and in recovery. */
+int cri_container_watch(struct cri *c, struct cri_container *k, struct err *err) _must_check_;
+/* The same for the sandbox of a pod. */
+int cri_pod_watch(struct cri *c, struct cri_pod *p, struct err *err) _must_check_;
+
+/* Recovery, in this order. */
+int cri_recover_pods(struct ctx *ctx, struct cri *c, struct err *err) _must_check_;
+int cri_recover_containers(struct ctx *ctx, struct cri *c, struct err *err) _must_check_;

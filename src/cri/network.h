@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Networks of pods: namespaces, and CNI plugins over cni/.
+ *
+ * The configuration directories are watched (inotify on the loop) and loaded anew when they change;
+ * a pod keeps the configuration that it was set up with, from CNI's cache of results. Any thread.
+ */
+#pragma once
+
+#include "cri/internal.h"
+
+int cri_network_new(struct cri *c, struct cri_network **ret, struct err *err) _must_check_;
+void cri_network_stop(struct cri_network *n);
+void cri_network_free(struct cri_network *n);
+
+/* 0 when networks of this handler ("" = the default) can be set up, else why not. */
+int cri_network_ready(struct ctx *ctx, struct cri_network *n, const char *handler,
+		      struct err *err) _must_check_;
+/* Status, for verbose answers: the loaded configuration as JSON and the last error of loading. */
+int cri_network_info(struct ctx *ctx, struct cri_network *n, const char *handler, json_t **ret,
+		     struct err *err) _must_check_;
+/* UpdateRuntimeConfig: writes the configuration from conf_template. */
+int cri_network_set_pod_cidr(struct ctx *ctx, struct cri_network *n, const char *cidrs,
+			     struct err *err) _must_check_;
+
+/* A new network namespace, bind mounted at a new path in /var/run/netns (or below the state
+ * directory), in user namespace @userns_fd when not -1. Path in @a. */
+int cri_netns_new(struct cri *c, struct arena *a, int userns_fd, char **ret,
+		  struct err *err) _must_check_;
+/* Unmounts and removes; absent is fine. */
+int cri_netns_remove(const char *path, struct err *err) _must_check_;
+bool cri_netns_exists(const char *path);
+
+/* Loopback and the pod's networks; fills ip, additional_ips, cni_result of the pod (under its
+ * lock). After a failure nothing is left set up. */
+int cri_network_setup(struct ctx *ctx, struct cri *c, struct cri_pod *p,
+		      struct err *err) _must_check_;
+int cri_network_teardown(struct ctx *ctx, struct cri *c, struct cri_pod *p,
+			 struct err *err) _must_check_;

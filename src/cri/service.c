@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The tables of RuntimeService and ImageService, and the calls that are about neither pod nor
+ * container nor image. */
+#include "base/str.h"
+#include "cri/internal.h"
+
+int cri_version(struct rpc_call *call, const void *req, struct err *err)
+{
+	struct cri *c = rpc_data(call);
+	CRI(VersionResponse) resp = CRI_INIT(VERSION_RESPONSE);
+
+	resp.version = (char *)"0.1.0"; /* of the kubelet's runtime API */
+	resp.runtime_name = (char *)"containerd";
+	resp.runtime_version = (char *)c->o.version;
+	resp.runtime_api_version = (char *)"v1";
+	return rpc_send(call, &resp.base, err);
+}
+
+/* Driver of one handler: by its option, 0 = it does not say. */
+static int driver_of(const struct cri_handler *h)
+{
+	const json_t *v = json_object_get(h->options, "SystemdCgroup");
+
+	if (!v)
+		v = json_object_get(h->options, "systemd_cgroup");
+	if (!json_is_boolean(v))
+		return -1;
+	return json_is_true(v) ? RUNTIME__V1__CGROUP_DRIVER__SYSTEMD
+			       : RUNTIME__V1__CGROUP_DRIVER__CGROUPFS;
+}
+
+int cri_runtime_config(struct rpc_call *call, const void *req, struct err *err)
+{
+	struct cri *c;
+	CRI(RuntimeConfigResponse) resp = CRI_INIT(RUNTIME_CONFIG_RESPONSE);
+	CRI(LinuxRuntimeConfiguration) conf = CRI_INIT(LINUX_RUNTIME_CONFIGURATION);
+	int r = cri_of(call, &c, err), driver = -1;
+
+	if (r < 0)
+		return r;
+	const struct cri_handler *h = cri_config_handler(c->config, "");
+	if (h)
+		driver = driver_of(h);
+	for (size_t i = 0; driver < 0 && i < c->config->n_handlers; i++)
+		driver = driver_of(&c->config->handlers[i]);
+	if (driver < 0)
+		driver = access("/run/systemd/system", F_OK) == 0
+				 ? RUNTIME__V1__CGROUP_DRIVER__SYSTEMD
+				 : RUNTIME__V1__CGROUP_DRIVER__CGROUPFS;
+	conf.cgroup_driver = (CRI(CgroupDriver))driver;
+	resp.linux = &conf;
+	return rpc_send(call, &resp.base, err);
+}
+
+static const struct rpc_method runtime_methods[] = {
+	{"Version", RPC_UNARY, cri_version},
+	{"RunPodSandbox", RPC_UNARY, cri_run_pod_sandbox},
+	{"StopPodSandbox", RPC_UNARY, cri_stop_pod_sandbox},
+	{"RemovePodSandbox", RPC_UNARY, cri_remove_pod_sandbox},
+	{"PodSandboxStatus", RPC_UNARY, cri_pod_sandbox_status},
+	{"ListPodSandbox", RPC_UNARY, cri_list_pod_sandbox},
+	{"StreamPodSandboxes", RPC_SERVER_STREAM, cri_stream_pod_sandboxes},
+	{"CreateContainer", RPC_UNARY, cri_create_container},
+	{"StartContainer", RPC_UNARY, cri_start_container},
+	{"StopContainer", RPC_UNARY, cri_stop_container},
+	{"RemoveContainer", RPC_UNARY, cri_remove_container},
+	{"ListContainers", RPC_UNARY, cri_list_containers},
+	{"StreamContainers", RPC_SERVER_STREAM, cri_stream_containers},
+	{"ContainerStatus", RPC_UNARY, cri_container_status},
+	{"UpdateContainerResources", RPC_UNARY, cri_update_container_resources},
+	{"ReopenContainerLog", RPC_UNARY, cri_reopen_container_log},
+	{"ExecSync", RPC_UNARY, cri_exec_sync},
+	{"Exec", RPC_UNARY, cri_exec},
+	{"Attach", RPC_UNARY, cri_attach},
+	{"PortForward", RPC_UNARY, cri_port_forward},
+	{"ContainerStats", RPC_UNARY, cri_container_stats},
+	{"ListContainerStats", RPC_UNARY, cri_list_container_stats},
+	{"StreamContainerStats", RPC_SERVER_STREAM, cri_stream_container_stats},
+	{"PodSandboxStats", RPC_UNARY, cri_pod_sandbox_stats},
+	{"ListPodSandboxStats", RPC_UNARY, cri_list_pod_sandbox_stats},
+	{"StreamPodSandboxStats", RPC_SERVER_STREAM, cri_stream_pod_sandbox_stats},
+	{"UpdateRuntimeConfig", RPC_UNARY, cri_update_runtime_config},
+	{"Status", RPC_UNARY, cri_status},
+	{"CheckpointContainer", RPC_UNARY, cri_checkpoint_container},
+	{"GetContainerEvents", RPC_SERVER_STREAM, cri_get_container_events},
+	{"ListMetricDescriptors", RPC_UNARY, cri_list_metric_descriptors},
+	{"ListPodSandboxMetrics", RPC_UNARY, cri_list_pod_sandbox_metrics},
+	{"StreamPodSandboxMetrics", RPC_SERVER_STREAM, cri_stream_pod_sandbox_metrics},
+	{"RuntimeConfig", RPC_UNARY, cri_runtime_config},
+	{"UpdatePodSandboxResources", RPC_UNARY, cri_update_pod_sandbox_resources},
+};
+
+static const struct rpc_method image_methods[] = {
+	{"ListImages", RPC_UNARY, cri_list_images},
+	{"StreamImages", RPC_SERVER_STREAM, cri_stream_images},
+	{"ImageStatus", RPC_UNARY, cri_image_status},
+	{"PullImage", RPC_UNARY, cri_pull_image},
+	{"RemoveImage", RPC_UNARY, cri_remove_image},
+	{"ImageFsInfo", RPC_UNARY, cri_image_fs_info},
+};
+
+void cri_runtime_service(struct cri *c, struct rpc_service *ret)
+{
+	*ret = (struct rpc_service){.desc = &runtime__v1__runtime_service__descriptor,
+				    .methods = runtime_methods,
+				    .n_methods = ARRAY_LEN(runtime_methods),
+				    .data = c};
+}
+
+void cri_image_service(struct cri *c, struct rpc_service *ret)
+{
+	*ret = (struct rpc_service){.desc = &runtime__v1__image_service__descriptor,
+				    .methods = image_methods,
+				    .n_methods = ARRAY_LEN(image_methods),
+				    .data = c};
+}
