@@ -6,29 +6,75 @@
 
 #include "base/path.h"
 #include "base/time.h"
+#include "cri/event.h"
+#include "cri/image.h"
 #include "cri/internal.h"
+#include "cri/network.h"
+#include "cri/nri.h"
+#include "cri/pause.h"
+#include "cri/podsandbox.h"
+#include "cri/runtime_features.h"
+#include "cri/stats.h"
+#include "cri/streaming.h"
+
+/* The parts that need neither each other nor the loop's turn. */
+static int make_parts(struct cri *c, struct err *err)
+{
+	int r = cri_pause_install(c, err);
+
+	if (r == 0)
+		r = cri_podsandbox_new(c, &c->podsandbox, err);
+	if (r == 0)
+		r = sandbox_controllers_add(c->o.controllers, "podsandbox", c->podsandbox, err);
+	if (r == 0)
+		r = cri_events_new(c, &c->events, err);
+	if (r == 0)
+		r = cri_images_new(c, &c->images, err);
+	if (r == 0)
+		r = cri_network_new(c, &c->network, err);
+	if (r == 0)
+		r = cri_stats_new(c, &c->stats, err);
+	return r < 0 ? r : cri_streaming_new(c, &c->streaming, err);
+}
 
 int cri_new(const struct cri_options *o, struct cri **ret, struct err *err)
 {
 	struct cri *c = calloc(1, sizeof(*c));
+	size_t n = o->config->n_handlers;
 
 	if (!c)
 		return err_nomem(err);
 	c->o = *o;
 	c->config = o->config;
+	pthread_mutex_init(&c->features_lock, NULL);
+	c->features = calloc(n + 1, sizeof(*c->features));
+	c->features_known = calloc(n + 1, sizeof(*c->features_known));
 	c->pods = cri_table_new("sandbox");
+	c->starting = cri_table_new("sandbox");
 	c->containers = cri_table_new("container");
-	if (!c->pods || !c->containers) {
+	int r = c->features && c->features_known && c->pods && c->starting && c->containers
+			? make_parts(c, err)
+			: err_nomem(err);
+	if (r < 0)
 		cri_free(c);
-		return err_nomem(err);
-	}
-	*ret = c;
-	return 0;
+	else
+		*ret = c;
+	return r;
 }
 
 int cri_recover(struct ctx *ctx, struct cri *c, struct err *err)
 {
-	return 0;
+	int r = 0;
+
+	ctx->ns = CRI_NS;
+	r = cri_images_load(ctx, c->images, err);
+	if (r == 0)
+		r = cri_recover_pods(ctx, c, err);
+	if (r == 0)
+		r = cri_recover_containers(ctx, c, err);
+	if (r == 0 && c->nri)
+		r = nri_start(c->nri, c, err);
+	return r;
 }
 
 void cri_set_ready(struct cri *c)
@@ -38,7 +84,14 @@ void cri_set_ready(struct cri *c)
 
 void cri_stop(struct cri *c)
 {
-	c->stopping = true;
+	if (atomic_exchange(&c->stopping, true))
+		return;
+	cri_streaming_stop(c->streaming);
+	cri_events_stop(c->events);
+	cri_stats_stop(c->stats);
+	cri_images_stop(c->images);
+	if (c->nri)
+		nri_stop(c->nri);
 }
 
 void cri_free(struct cri *c)
@@ -46,7 +99,18 @@ void cri_free(struct cri *c)
 	if (!c)
 		return;
 	cri_table_free(c->containers);
+	cri_table_free(c->starting);
 	cri_table_free(c->pods);
+	cri_streaming_free(c->streaming);
+	cri_stats_free(c->stats);
+	cri_network_free(c->network);
+	cri_images_free(c->images);
+	cri_events_free(c->events);
+	if (c->podsandbox)
+		c->podsandbox->ops->free(c->podsandbox);
+	pthread_mutex_destroy(&c->features_lock);
+	free(c->features);
+	free(c->features_known);
 	free(c);
 }
 

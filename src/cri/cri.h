@@ -18,7 +18,7 @@ struct loop;
 struct mount_manager;
 struct pool;
 struct runtime;
-struct sandbox_controller;
+struct sandbox_controllers;
 struct transfer;
 
 struct cri_options {
@@ -33,14 +33,14 @@ struct cri_options {
 	const struct cri_config *config;
 	const char *root, *state; /* directories of the plugin */
 	const char *version;
-	/* A sandbox controller by its name; NULL when there is none. */
-	struct sandbox_controller *(*controller)(void *arg, const char *name);
-	void *controller_arg;
+	/* All sandbox controllers; the CRI's own is added by cri_new(). */
+	struct sandbox_controllers *controllers;
 	/* Root directory of a snapshotter; NULL when there is none. */
 	const char *(*snapshotter_root)(void *arg, const char *name);
 	void *snapshotter_arg;
 	/* Deprecations that are in use: ids and texts. */
-	int (*deprecations)(struct arena *a, struct labels *ret, struct err *err);
+	int (*deprecations)(struct arena *a, void *arg, struct labels *ret, struct err *err);
+	void *deprecations_arg;
 };
 
 /* Makes what does not need the loop. */

@@ -8,6 +8,7 @@
 #include "cri/pod.h"
 
 struct cri_events;
+struct cri_features;
 struct cri_images;
 struct cri_network;
 struct cri_stats;
@@ -18,6 +19,8 @@ struct cri {
 	struct cri_options o;
 	const struct cri_config *config;
 	struct cri_table *pods, *containers;
+	struct cri_table *starting; /* pods that are being made: nobody lists them */
+	struct sandbox_controller *podsandbox;
 	struct cri_events *events;	 /* event.h */
 	struct cri_images *images;	 /* image.h */
 	struct cri_network *network;	 /* network.h */
@@ -25,6 +28,9 @@ struct cri {
 	struct cri_streaming *streaming; /* streaming.h */
 	struct nri *nri;		 /* nri.h; NULL = disabled */
 	atomic_bool ready, stopping;
+	pthread_mutex_t features_lock; /* guards the two below: one of each handler */
+	struct cri_features *features;
+	bool *features_known;
 };
 
 /* The call's cri, once it is ready: -ERR_UNAVAILABLE "server is not initialized yet". Sets the
@@ -116,6 +122,35 @@ int cri_container_watch(struct cri *c, struct cri_container *k, struct err *err)
 /* The same for the sandbox of a pod. */
 int cri_pod_watch(struct cri *c, struct cri_pod *p, struct err *err) _must_check_;
 
+/* Takes the pod's networks down (unless @network is false), and removes its namespaces. Again is
+ * fine. */
+int cri_pod_drop_namespaces(struct ctx *ctx, struct cri *c, struct cri_pod *p, bool network,
+			    struct err *err) _must_check_;
+/* Unmounts and removes the image volumes of a pod's containers. Absent is fine. */
+int cri_pod_drop_image_volumes(struct ctx *ctx, struct cri *c, const char *pod_id,
+			       struct err *err) _must_check_;
+/* A sandbox has ended (@x NULL: how is not known): records it, tells it. */
+struct sandbox_exit;
+void cri_pod_exited(struct ctx *ctx, struct cri *c, struct cri_pod *p,
+		    const struct sandbox_exit *x);
+/* Whether all of @want (a map field of a filter) are among @have. */
+bool cri_labels_match(void *want, size_t n_want, void *have, size_t n_have);
+
+/* Labels for the snapshot of a user namespace: how ids are mapped. */
+int cri_snapshot_labels(struct arena *a, const CRI(NamespaceOption) * ns, struct labels *ret,
+			struct err *err) _must_check_;
+/* Labels of a container record: @own, those of the image, and the kind. */
+int cri_container_labels(struct arena *a, const struct labels *own, const json_t *image_config,
+			 const char *kind, struct labels *ret, struct err *err) _must_check_;
+/* Writes the metadata of a pod, as it is now, into its records. */
+int cri_pod_save(struct ctx *ctx, struct cri *c, struct cri_pod *p, struct err *err) _must_check_;
+
+/* {"info": <JSON>} for verbose answers; takes @j over. *@ret_entries is a map field. */
+int cri_info_entry(struct arena *a, json_t *j, void *ret_entries, size_t *ret_n,
+		   struct err *err) _must_check_;
+
 /* Recovery, in this order. */
 int cri_recover_pods(struct ctx *ctx, struct cri *c, struct err *err) _must_check_;
 int cri_recover_containers(struct ctx *ctx, struct cri *c, struct err *err) _must_check_;
+/* Removes directories below <root>/<kind> and <state>/<kind> that no object of @t has. */
+void cri_recover_dirs(struct ctx *ctx, struct cri *c, const char *kind, struct cri_table *t);

@@ -9,7 +9,6 @@
 #include "cri/internal.h"
 
 int cri_network_new(struct cri *c, struct cri_network **ret, struct err *err) _must_check_;
-void cri_network_stop(struct cri_network *n);
 void cri_network_free(struct cri_network *n);
 
 /* 0 when networks of this handler ("" = the default) can be set up, else why not. */
@@ -22,13 +21,15 @@ int cri_network_info(struct ctx *ctx, struct cri_network *n, const char *handler
 int cri_network_set_pod_cidr(struct ctx *ctx, struct cri_network *n, const char *cidrs,
 			     struct err *err) _must_check_;
 
-/* A new network namespace, bind mounted at a new path in /var/run/netns (or below the state
- * directory), in user namespace @userns_fd when not -1. Path in @a. */
-int cri_netns_new(struct cri *c, struct arena *a, int userns_fd, char **ret,
+/* A network namespace bind mounted at a new path in /var/run/netns (or below the state directory):
+ * a new one, or the one of @netns_fd when not -1. Path in @a. */
+int cri_netns_new(struct cri *c, struct arena *a, int netns_fd, char **ret,
 		  struct err *err) _must_check_;
 /* Unmounts and removes; absent is fine. */
 int cri_netns_remove(const char *path, struct err *err) _must_check_;
 bool cri_netns_exists(const char *path);
+/* Brings up "lo" without a plugin. */
+int cri_netns_loopback(const char *path, struct err *err) _must_check_;
 
 /* Loopback and the pod's networks; fills ip, additional_ips, cni_result of the pod (under its
  * lock). After a failure nothing is left set up. */

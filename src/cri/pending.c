@@ -9,13 +9,6 @@
 	}
 
 /* pod_run.c, pod_stop.c, pod_status.c */
-PENDING(run_pod_sandbox, "RunPodSandbox")
-PENDING(stop_pod_sandbox, "StopPodSandbox")
-PENDING(remove_pod_sandbox, "RemovePodSandbox")
-PENDING(pod_sandbox_status, "PodSandboxStatus")
-PENDING(list_pod_sandbox, "ListPodSandbox")
-PENDING(stream_pod_sandboxes, "StreamPodSandboxes")
-PENDING(update_pod_sandbox_resources, "UpdatePodSandboxResources")
 
 /* container_*.c */
 PENDING(create_container, "CreateContainer")
@@ -47,9 +40,7 @@ PENDING(list_pod_sandbox_metrics, "ListPodSandboxMetrics")
 PENDING(stream_pod_sandbox_metrics, "StreamPodSandboxMetrics")
 
 /* service.c, runtime_status.c, event.c */
-PENDING(status, "Status")
 PENDING(update_runtime_config, "UpdateRuntimeConfig")
-PENDING(get_container_events, "GetContainerEvents")
 
 /* image*.c */
 PENDING(list_images, "ListImages")
@@ -58,3 +49,134 @@ PENDING(image_status, "ImageStatus")
 PENDING(pull_image, "PullImage")
 PENDING(remove_image, "RemoveImage")
 PENDING(image_fs_info, "ImageFsInfo")
+
+/* ---- what others call ---- */
+
+#include "base/str.h"
+#include "cri/image.h"
+#include "cri/nri.h"
+#include "cri/stats.h"
+#include "cri/streaming.h"
+
+int cri_container_stop(struct ctx *ctx, struct cri *c, struct cri_container *k, int64_t timeout_s,
+		       struct err *err)
+{
+	return err_set(err, ERR_UNIMPLEMENTED, "stop container %s", k->o.id);
+}
+
+int cri_container_remove(struct ctx *ctx, struct cri *c, struct cri_container *k, struct err *err)
+{
+	return err_set(err, ERR_UNIMPLEMENTED, "remove container %s", k->o.id);
+}
+
+int cri_container_status_of(struct ctx *ctx, struct cri *c, struct cri_container *k,
+			    CRI(ContainerStatus) * *ret, struct err *err)
+{
+	return err_set(err, ERR_UNIMPLEMENTED, "status of container %s", k->o.id);
+}
+
+int cri_recover_containers(struct ctx *ctx, struct cri *c, struct err *err)
+{
+	return 0;
+}
+
+int cri_pod_drop_image_volumes(struct ctx *ctx, struct cri *c, const char *pod_id, struct err *err)
+{
+	return 0;
+}
+
+int cri_images_new(struct cri *c, struct cri_images **ret, struct err *err)
+{
+	return 0;
+}
+
+int cri_images_load(struct ctx *ctx, struct cri_images *i, struct err *err)
+{
+	return 0;
+}
+
+void cri_images_stop(struct cri_images *i)
+{
+}
+
+void cri_images_free(struct cri_images *i)
+{
+}
+
+int cri_image_ensure(struct ctx *ctx, struct cri *c, const char *ref, const char *snapshotter,
+		     struct cri_image *ret, json_t **ret_spec, struct err *err)
+{
+	return err_set(err, ERR_UNIMPLEMENTED, "image %s", ref);
+}
+
+int cri_image_unpack(struct ctx *ctx, struct cri *c, const struct cri_image *i,
+		     const char *snapshotter, const char **ret_chain, struct err *err)
+{
+	return err_set(err, ERR_UNIMPLEMENTED, "unpack image %s", i->id);
+}
+
+int cri_stats_new(struct cri *c, struct cri_stats **ret, struct err *err)
+{
+	return 0;
+}
+
+void cri_stats_stop(struct cri_stats *s)
+{
+}
+
+void cri_stats_free(struct cri_stats *s)
+{
+}
+
+void cri_stats_forget(struct cri_stats *s, const char *id)
+{
+}
+
+int cri_streaming_new(struct cri *c, struct cri_streaming **ret, struct err *err)
+{
+	return 0;
+}
+
+void cri_streaming_stop(struct cri_streaming *s)
+{
+}
+
+void cri_streaming_free(struct cri_streaming *s)
+{
+}
+
+int nri_start(struct nri *n, struct cri *c, struct err *err)
+{
+	return 0;
+}
+
+void nri_stop(struct nri *n)
+{
+}
+
+int nri_run_pod(struct ctx *ctx, struct nri *n, struct cri_pod *p, struct err *err)
+{
+	return 0;
+}
+
+int nri_stop_pod(struct ctx *ctx, struct nri *n, struct cri_pod *p, struct err *err)
+{
+	return 0;
+}
+
+int nri_remove_pod(struct ctx *ctx, struct nri *n, struct cri_pod *p, struct err *err)
+{
+	return 0;
+}
+
+int nri_update_pod(struct ctx *ctx, struct nri *n, struct cri_pod *p,
+		   const CRI(LinuxContainerResources) * overhead,
+		   const CRI(LinuxContainerResources) * resources, struct err *err)
+{
+	return 0;
+}
+
+void nri_event(struct ctx *ctx, struct nri *n, enum nri_event e, struct cri_pod *p,
+	       struct cri_container *k)
+{
+}

@@ -136,7 +136,7 @@ static int pod_fill(struct cri_pod *p, const struct cri_config *config, const js
 	p->netns_path = member(a, m, "NetNSPath");
 	p->ip = member(a, m, "IP");
 	p->selinux_label = member(a, m, "ProcessLabel");
-	p->image_ref = "";
+	p->image_ref = p->userns_path = "";
 	p->cni_result = result && !json_is_null(result) ? json_incref(result) : NULL;
 	if (!p->handler || !p->netns_path || !p->ip || !p->selinux_label)
 		return err_nomem(err);

@@ -41,11 +41,13 @@ struct cri_pod {
 	int64_t created_at; /* unix ns */
 	/* Under o.lock. */
 	enum cri_pod_state state;
+	bool removed;
 	uint32_t pid; /* of the sandbox's task in the host, 0 = none */
 	int64_t exited_at;
 	uint32_t exit_status;
 	const char *netns_path; /* "" = the host's */
 	bool netns_closed;
+	const char *userns_path;	   /* "" = the host's */
 	const char *ip;			   /* "" = none yet */
 	const char *const *additional_ips; /* NULL-terminated, or NULL */
 	json_t *cni_result;		   /* owned; replaced, never changed; NULL */

@@ -10,6 +10,7 @@
 #include "daemon/plugin.h"
 #include "event/loop.h"
 #include "event/pool.h"
+#include "plugins/sandbox/controller.h"
 #include "rpc/grpc.h"
 #include "rpc/ttrpc.h"
 #include "services/services.h"
@@ -28,6 +29,7 @@ struct daemon {
 	struct services services;
 	struct restart_monitor *restart; /* NULL = there is none */
 	struct cri_config *cri_config;	 /* of its plugins, in the set's arena */
+	struct sandbox_controllers sandboxers;
 	struct cri *cri;		 /* NULL = there is none */
 	struct rpc_service tables[DAEMON_SERVICES_MAX];
 	size_t n_tables;

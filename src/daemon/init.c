@@ -258,6 +258,7 @@ PRESENT(service_tasks_service)
 PRESENT(differ_walking)
 PRESENT(lease_manager)
 PRESENT(shim_manager)
+PRESENT(monitor_task_cgroups)
 PRESENT(sandbox_store_local)
 
 int plugin_service_diff_service_init(struct plugin_init *in, struct err *err)
@@ -324,6 +325,7 @@ int plugin_runtime_task_init(struct plugin_init *in, struct err *err)
 		.cleanup_timeout_ns = config_timeout(c, "io.containerd.timeout.shim.cleanup"),
 		.shutdown_timeout_ns = config_timeout(c, "io.containerd.timeout.shim.shutdown"),
 		.state_timeout_ns = config_timeout(c, "io.containerd.timeout.task.state"),
+		.stats_timeout_ns = config_timeout(c, "io.containerd.timeout.metrics.shimstats"),
 	};
 	struct ctx ctx = {.arena = arena_new(0), .ns = "", .lease = ""};
 	if (!ctx.arena)

@@ -10,6 +10,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "cri/cri.h"
+#include "plugins/sandbox/controller.h"
 #include "daemon/daemon_internal.h"
 #include "daemon/plugin_inits.h"
 #include "version.h"
@@ -411,6 +412,7 @@ int plugin_grpc_cri_init(struct plugin_init *in, struct err *err)
 				.mounts = d->services.mounts,
 				.transfer = d->services.transfer,
 				.config = d->cri_config,
+				.controllers = &d->sandboxers,
 				.root = in->root,
 				.state = in->state,
 				.version = VERSION,

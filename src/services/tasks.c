@@ -470,7 +470,7 @@ static void wait_begin(void *arg)
 	SH(WaitRequest) sr = CONTAINERD__TASK__V3__WAIT_REQUEST__INIT;
 	sr.id = w->id;
 	sr.exec_id = w->exec_id;
-	if (task_call_async(w->task, "Wait", &sr.base, wait_answer, w, &w->pending, &err) < 0)
+	if (task_call_async(w->task, "Wait", &sr.base, 0, wait_answer, w, &w->pending, &err) < 0)
 		waiter_finish(w, &err);
 	else
 		rpc_on_cancel(w->call, wait_canceled, w);

@@ -63,27 +63,47 @@ static int proc_write(struct arena *a, pid_t pid, const char *name, const char *
 	return (size_t)n == strlen(text) ? 0 : -EIO;
 }
 
-static int userns_setup(struct arena *a, pid_t pid, const char *uids, const char *gids, int *ret_fd)
+static int ns_open(struct arena *a, pid_t pid, const char *name)
 {
-	char *path = arena_printf(a, "/proc/%d/ns/user", (int)pid);
-	int r, fd;
+	char *path = arena_printf(a, "/proc/%d/ns/%s", (int)pid, name);
+	int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
 
-	if (!path)
-		return -ENOMEM;
+	return path ? (fd < 0 ? -errno : fd) : -ENOMEM;
+}
+
+static int userns_setup(struct arena *a, pid_t pid, const char *uids, const char *gids, int *ret_fd,
+			int *ret_netns_fd)
+{
+	_cleanup_close_ int fd = -1;
+	int r, net;
+
 	r = proc_write(a, pid, "uid_map", uids);
 	if (r >= 0)
 		r = proc_write(a, pid, "gid_map", gids);
 	if (r < 0)
 		return r;
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = ns_open(a, pid, "user");
 	if (fd < 0)
-		return -errno;
-	*ret_fd = fd;
+		return fd;
+	if (ret_netns_fd) {
+		net = ns_open(a, pid, "net");
+		if (net < 0)
+			return net;
+		*ret_netns_fd = net;
+	}
+	*ret_fd = TAKE_FD(fd);
 	return 0;
 }
 
 int userns_open(const char *uidmap, const char *gidmap, int *ret_fd, struct err *err)
 {
+	return userns_open_net(uidmap, gidmap, ret_fd, NULL, err);
+}
+
+int userns_open_net(const char *uidmap, const char *gidmap, int *ret_fd, int *ret_netns_fd,
+		    struct err *err)
+{
+	int net = ret_netns_fd ? CLONE_NEWNET : 0;
 	_cleanup_arena_ struct arena *a = arena_new(1 << 20);
 	char *uids, *gids;
 	pid_t pid;
@@ -97,7 +117,7 @@ int userns_open(const char *uidmap, const char *gidmap, int *ret_fd, struct err 
 		return err_set(err, ERR_INVALID_ARGUMENT,
 			       "id map `%s`, `%s`: want container:host:length[,...]", uidmap,
 			       gidmap);
-	pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER, 0, 0, 0, 0);
+	pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | net, 0, 0, 0, 0);
 	if (pid < 0)
 		return err_errno(err, errno, "make a user namespace");
 	if (pid == 0) {
@@ -105,7 +125,7 @@ int userns_open(const char *uidmap, const char *gidmap, int *ret_fd, struct err 
 		for (;;)
 			pause();
 	}
-	r = userns_setup(a, pid, uids, gids, ret_fd);
+	r = userns_setup(a, pid, uids, gids, ret_fd, ret_netns_fd);
 	(void)kill(pid, SIGKILL);
 	while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
 		;

@@ -8,6 +8,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "sys/mount.h"
+#include "sys/userns.h"
 
 /* Options of a mount_spec, taken apart. Strings live in the arena of the call. */
 struct mount_plan {
@@ -36,8 +37,6 @@ const char **overlay_lowers(struct arena *a, const char *value, size_t *ret_n);
  * memory). */
 char *overlay_common_dir(struct arena *a, const char *const *v, size_t n);
 
-/* A user namespace with these maps, as a descriptor. */
-int userns_open(const char *uidmap, const char *gidmap, int *ret_fd, struct err *err) _must_check_;
 /* Replaces what is mounted at @target by an id-mapped clone of it. */
 int mount_idmap_in_place(const char *target, bool recursive, int userns_fd) _must_check_;
 /* Mounts an id-mapped clone of the directory @source at @target. */

@@ -198,9 +198,50 @@ int runtime_list(struct ctx *ctx, struct runtime *rt, char ***ret, size_t *ret_n
 	return 0;
 }
 
+int runtime_tasks(struct ctx *ctx, struct runtime *rt, struct task ***ret, size_t *ret_n,
+		  struct err *err)
+{
+	struct task **v = NULL;
+	size_t n = 0, cap = 0;
+	MUTEX_GUARD(&rt->lock);
+	for (size_t i = 0; i < BUCKETS; i++)
+		for (struct task *t = rt->buckets[i]; t; t = t->next) {
+			if (t->state == CREATING || t->state == DEAD)
+				continue;
+			struct task **grown =
+				arena_grow(ctx->arena, v, &cap, n + 1, sizeof(struct task *));
+			if (!grown) {
+				while (n > 0) /* the table has them still: none is the last */
+					atomic_fetch_sub(&v[--n]->refs, 1);
+				return err_nomem(err);
+			}
+			v = grown;
+			v[n++] = t;
+			atomic_fetch_add(&t->refs, 1);
+		}
+	*ret = v;
+	*ret_n = n;
+	return 0;
+}
+
+const char *task_namespace(const struct task *t)
+{
+	return t->ns;
+}
+
+const char *task_id(const struct task *t)
+{
+	return t->id;
+}
+
 int64_t runtime_state_timeout(const struct runtime *rt)
 {
 	return rt->o.state_timeout_ns;
+}
+
+int64_t runtime_stats_timeout(const struct runtime *rt)
+{
+	return rt->o.stats_timeout_ns;
 }
 
 /* ---- calls ---- */
@@ -214,10 +255,12 @@ int task_call(struct ctx *ctx, struct task *t, const char *method, const Protobu
 	return rpc_call(t->client, ctx, service_name(t), method, req, resp_desc, ret_resp, err);
 }
 
-int task_call_async(struct task *t, const char *method, const ProtobufCMessage *req, rpc_done_fn fn,
-		    void *arg, struct rpc_pending **ret, struct err *err)
+int task_call_async(struct task *t, const char *method, const ProtobufCMessage *req,
+		    int64_t timeout_ns, rpc_done_fn fn, void *arg, struct rpc_pending **ret,
+		    struct err *err)
 {
-	return rpc_call_async(t->client, t->ns, service_name(t), method, req, 0, fn, arg, ret, err);
+	return rpc_call_async(t->client, t->ns, service_name(t), method, req, timeout_ns, fn, arg,
+			      ret, err);
 }
 
 /* ---- the shim's log ---- */

@@ -35,6 +35,7 @@ struct runtime_options {
 	const char *version;
 	bool debug;
 	int64_t load_timeout_ns, cleanup_timeout_ns, shutdown_timeout_ns, state_timeout_ns;
+	int64_t stats_timeout_ns;
 };
 
 int runtime_new(const struct runtime_options *o, struct runtime **ret,
@@ -81,16 +82,25 @@ int runtime_get(struct ctx *ctx, struct runtime *rt, const char *id, struct task
 /* Ids of all tasks of ctx's namespace. */
 int runtime_list(struct ctx *ctx, struct runtime *rt, char ***ret, size_t *ret_n,
 		 struct err *err) _must_check_;
+/* All tasks of all namespaces, each with a reference; ctx needs no namespace. */
+int runtime_tasks(struct ctx *ctx, struct runtime *rt, struct task ***ret, size_t *ret_n,
+		  struct err *err) _must_check_;
 void task_unref(struct task *t);
+/* Valid while the reference is held. */
+const char *task_namespace(const struct task *t);
+const char *task_id(const struct task *t);
 DEFINE_CLEANUP(struct task *, task_unref)
 
 /* Calls a method of the task's shim; the error is prefixed with nothing: it is the shim's. */
 int task_call(struct ctx *ctx, struct task *t, const char *method, const ProtobufCMessage *req,
 	      const ProtobufCMessageDescriptor *resp_desc, void *ret_resp,
 	      struct err *err) _must_check_;
-int task_call_async(struct task *t, const char *method, const ProtobufCMessage *req, rpc_done_fn fn,
-		    void *arg, struct rpc_pending **ret, struct err *err) _must_check_;
+/* The same without a thread: see rpc_call_async(). */
+int task_call_async(struct task *t, const char *method, const ProtobufCMessage *req,
+		    int64_t timeout_ns, rpc_done_fn fn, void *arg, struct rpc_pending **ret,
+		    struct err *err) _must_check_;
 int64_t runtime_state_timeout(const struct runtime *rt);
+int64_t runtime_stats_timeout(const struct runtime *rt);
 
 /* Asks the shim binary of @runtime (a name or an absolute path) about itself and its OCI runtime.
  * @options as of a task, type_url NULL = none; @ret a containerd.types.RuntimeInfo in ctx's arena.

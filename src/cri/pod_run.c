@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* RunPodSandbox: name, lease, record, network, sandbox, in this order; a failure undoes what was
+ * made. What cannot be undone leaves the pod in the table, not ready, so that the kubelet removes
+ * it. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "base/time.h"
+#include "core/lease.h"
+#include "core/sandbox.h"
+#include "cri/event.h"
+#include "cri/network.h"
+#include "cri/nri.h"
+#include "cri/podsandbox.h"
+#include "cri/spec_internal.h"
+#include "cri/task.h"
+#include "sys/mount.h"
+#include "sys/userns.h"
+
+#define UNTRUSTED "io.kubernetes.cri.untrusted-workload"
+
+/* Steps that have been done. */
+struct run {
+	struct ctx *ctx;
+	struct cri *c;
+	struct cri_pod *p;
+	struct sandbox_controller *controller;
+	bool reserved, leased, recorded, network, started;
+};
+
+static bool host_namespaces(const CRI(PodSandboxConfig) * c)
+{
+	const CRI(NamespaceOption) *o = cri_namespaces(cri_pod_security(c)->namespace_options);
+	return o->network == RUNTIME__V1__NAMESPACE_MODE__NODE ||
+	       o->pid == RUNTIME__V1__NAMESPACE_MODE__NODE ||
+	       o->ipc == RUNTIME__V1__NAMESPACE_MODE__NODE;
+}
+
+/* The handler: by request, or by the annotation of the time before there were runtime classes. */
+static int handler_of(const struct cri_config *config, const CRI(PodSandboxConfig) * c,
+		      const char **handler, struct err *err)
+{
+	for (size_t i = 0; i < c->n_annotations; i++)
+		if (streq(c->annotations[i]->key, UNTRUSTED) &&
+		    streq(c->annotations[i]->value, "true")) {
+			if (!str_empty(*handler) && !streq(*handler, "untrusted"))
+				return err_set(err, ERR_INVALID_ARGUMENT,
+					       "untrusted workload with explicit runtime handler "
+					       "\"%s\" is not allowed",
+					       *handler);
+			if (host_namespaces(c) || cri_pod_security(c)->privileged)
+				return err_set(
+					err, ERR_INVALID_ARGUMENT,
+					"untrusted workload with host access is not allowed");
+			*handler = "untrusted";
+		}
+	if (!cri_config_handler(config, *handler))
+		return err_set(err, ERR_NOT_FOUND, "no runtime for \"%s\" is configured", *handler);
+	return 0;
+}
+
+static int check(const CRI(PodSandboxConfig) * c, struct err *err)
+{
+	if (!c || !c->metadata)
+		return err_set(err, ERR_INVALID_ARGUMENT, "sandbox config must include metadata");
+	if (str_empty(c->metadata->name) || str_empty(c->metadata->uid) ||
+	    str_empty(c->metadata->namespace_))
+		return err_set(err, ERR_INVALID_ARGUMENT,
+			       "sandbox metadata must have a name, a uid and a namespace");
+	return 0;
+}
+
+static int record(struct run *r, struct err *err)
+{
+	struct any_entry ext = {.key = CRI_EXT_SANDBOX};
+	struct sandbox s = {.id = r->p->o.id,
+			    .runtime_name = r->p->runtime->type,
+			    .sandboxer = r->p->runtime->sandboxer,
+			    .extensions = &ext,
+			    .n_extensions = 1},
+		       ret;
+	int e = cri_pod_pack(r->ctx->arena, r->p, &ext.value, err);
+
+	if (e == 0)
+		e = cri_runtime_options(r->ctx->arena, r->p->runtime, &s.runtime_options, err);
+	if (e == 0)
+		e = sandbox_create(r->ctx, r->c->o.db, &s, &ret, err);
+	r->recorded = e == 0;
+	return e;
+}
+
+int cri_pod_save(struct ctx *ctx, struct cri *c, struct cri_pod *p, struct err *err)
+{
+	static char *const paths[] = {(char *)"extensions." CRI_EXT_SANDBOX};
+	struct any_entry ext = {.key = CRI_EXT_SANDBOX};
+	struct sandbox s = {.id = p->o.id, .extensions = &ext, .n_extensions = 1}, ret;
+	int r = cri_pod_pack(ctx->arena, p, &ext.value, err);
+
+	return r < 0 ? r : sandbox_update(ctx, c->o.db, &s, paths, 1, &ret, err);
+}
+
+/* ---- namespaces and network ---- */
+
+static char *id_map(struct arena *a, CRI(IDMapping) * *v, size_t n)
+{
+	return n == 1 ? arena_printf(a, "%u:%u:%u", v[0]->container_id, v[0]->host_id, v[0]->length)
+		      : NULL;
+}
+
+/* A user namespace stays by being mounted at a path, too. */
+static int pin_userns(struct run *r, int fd, struct err *err)
+{
+	struct arena *a = r->ctx->arena;
+	char *state = cri_pod_state_dir(r->c, a, r->p->o.id),
+	     *dir = state ? path_join(a, state, "pinned-namespaces") : NULL,
+	     *path = dir ? path_join(a, dir, "user") : NULL;
+	char from[32];
+	int e = path ? mkdir_p(dir, 0755) : -ENOMEM;
+
+	if (e == 0)
+		e = file_write(AT_FDCWD, path, "", 0, 0444);
+	snprintf(from, sizeof(from), "/proc/self/fd/%d", fd);
+	if (e == 0 && mount(from, path, "none", MS_BIND, NULL) < 0)
+		e = -errno;
+	if (e < 0)
+		return err_errno(err, e, "pin the user namespace of the pod");
+	r->p->userns_path = arena_strdup(r->p->o.arena, path);
+	return r->p->userns_path ? 0 : err_nomem(err);
+}
+
+static int namespaces(struct run *r, struct err *err)
+{
+	const CRI(UserNamespace) *u =
+		cri_namespaces(cri_pod_security(r->p->config)->namespace_options)->userns_options;
+	_cleanup_close_ int user = -1, net = -1;
+	char *path;
+	int e = 0;
+
+	if (u && u->mode == RUNTIME__V1__NAMESPACE_MODE__POD) {
+		char *uids = id_map(r->ctx->arena, u->uids, u->n_uids),
+		     *gids = id_map(r->ctx->arena, u->gids, u->n_gids);
+		if (!uids || !gids)
+			return err_set(err, ERR_INVALID_ARGUMENT,
+				       "user namespace: %zu uid and %zu gid mappings, where "
+				       "exactly one each is supported",
+				       u->n_uids, u->n_gids);
+		e = userns_open_net(uids, gids, &user, r->p->host_network ? NULL : &net, err);
+		if (e == 0)
+			e = pin_userns(r, user, err);
+	}
+	if (e < 0 || r->p->host_network)
+		return e;
+	e = cri_netns_new(r->c, r->ctx->arena, net, &path, err);
+	if (e < 0)
+		return e;
+	pthread_mutex_lock(&r->p->o.lock);
+	r->p->netns_path = arena_strdup(r->p->o.arena, path);
+	pthread_mutex_unlock(&r->p->o.lock);
+	if (!r->p->netns_path) {
+		(void)!cri_netns_remove(path, NULL);
+		return err_nomem(err);
+	}
+	/* Recorded before anything is set up in it, so that a daemon that dies now leaves no
+	 * network that nobody knows. */
+	e = cri_pod_save(r->ctx, r->c, r->p, err);
+	if (e == 0)
+		e = cri_network_setup(r->ctx, r->c, r->p, err);
+	r->network = e == 0;
+	return e == 0 ? cri_pod_save(r->ctx, r->c, r->p, err) : e;
+}
+
+int cri_pod_drop_namespaces(struct ctx *ctx, struct cri *c, struct cri_pod *p, bool network,
+			    struct err *err)
+{
+	char *state = cri_pod_state_dir(c, ctx->arena, p->o.id),
+	     *user = state ? path_join(ctx->arena, state, "pinned-namespaces/user") : NULL;
+	int r = user ? 0 : err_nomem(err);
+
+	if (r == 0 && network && !str_empty(p->netns_path) && !p->netns_closed) {
+		r = cri_network_teardown(ctx, c, p, err);
+		if (r < 0)
+			return r;
+	}
+	if (r == 0 && !str_empty(p->netns_path)) {
+		r = cri_netns_remove(p->netns_path, err);
+		if (r == 0) {
+			pthread_mutex_lock(&p->o.lock);
+			p->netns_closed = true;
+			pthread_mutex_unlock(&p->o.lock);
+		}
+	}
+	if (r == 0)
+		r = mount_unmount_all(user, MNT_DETACH | UMOUNT_NOFOLLOW, err);
+	return r;
+}
+
+/* ---- the whole ---- */
+
+static int start(struct run *r, struct err *err)
+{
+	struct sandbox_create_options o = {.netns_path = r->p->netns_path};
+	struct sandbox_instance i;
+	struct sandbox s;
+	int e = sandbox_get(r->ctx, r->c->o.db, r->p->o.id, &s, err);
+
+	if (e == 0)
+		e = r->controller->ops->create(r->ctx, r->controller, &s, &o, err);
+	if (e < 0)
+		return e;
+	r->started = true;
+	e = r->controller->ops->start(r->ctx, r->controller, r->p->o.id, &i, err);
+	if (e < 0)
+		return err_prefix(err, "failed to start sandbox \"%s\"", r->p->o.id);
+	pthread_mutex_lock(&r->p->o.lock);
+	r->p->pid = i.pid;
+	pthread_mutex_unlock(&r->p->o.lock);
+	return 0;
+}
+
+static int make(struct run *r, struct err *err)
+{
+	struct lease lease;
+	int e = cri_table_reserve(r->c->pods, r->p->o.name, r->p->o.id, err);
+
+	r->reserved = e == 0;
+	if (e == 0)
+		e = cri_controller_of(r->c, r->p, &r->controller, err);
+	if (e == 0)
+		e = lease_create(r->ctx, r->c->o.db, r->p->o.id, &(struct labels){0}, &lease, err);
+	r->leased = e == 0;
+	if (e < 0)
+		return e;
+	r->ctx->lease = r->p->o.id;
+	e = record(r, err);
+	if (e == 0)
+		e = cri_table_add(r->c->starting, &r->p->o, err);
+	if (e == 0)
+		e = namespaces(r, err);
+	if (e == 0)
+		e = start(r, err);
+	if (e == 0)
+		e = cri_pod_save(r->ctx, r->c, r->p, err);
+	if (e == 0)
+		e = nri_run_pod(r->ctx, r->c->nri, r->p, err);
+	return e;
+}
+
+/* As far as it goes; 0 when nothing is left. */
+static int undo(struct run *r, struct err *err)
+{
+	struct ctx bg = cri_background(r->c, r->ctx->arena, r->c->config->defer_cleanup_timeout_ns);
+	struct err own = ERR_INIT;
+	int e = 0;
+
+	if (r->started) {
+		e = r->controller->ops->shutdown(&bg, r->controller, r->p->o.id, &own);
+		if (e == -ERR_NOT_FOUND)
+			e = 0;
+		else if (e < 0)
+			return err_copy(err, &own);
+	}
+	e = cri_pod_drop_namespaces(&bg, r->c, r->p, r->network, err);
+	if (e == 0 && r->recorded)
+		e = sandbox_delete(&bg, r->c->o.db, r->p->o.id, err);
+	if (e == 0 && r->leased)
+		e = lease_delete(&bg, r->c->o.db, r->p->o.id, err);
+	if (e == 0) {
+		char *state = cri_pod_state_dir(r->c, r->ctx->arena, r->p->o.id);
+		e = state ? rm_rf(AT_FDCWD, state) : -ENOMEM;
+		if (e < 0)
+			return err_errno(err, e, "remove the state directory of the pod");
+	}
+	return e;
+}
+
+static void give_up(struct run *r)
+{
+	struct err err = ERR_INIT;
+
+	if (r->reserved && undo(r, &err) < 0) {
+		log_error("sandbox %s: what failed to start could not be removed: %s", r->p->o.id,
+			  err.text);
+		pthread_mutex_lock(&r->p->o.lock);
+		r->p->state = CRI_POD_NOTREADY;
+		pthread_mutex_unlock(&r->p->o.lock);
+		if (cri_table_add(r->c->pods, &r->p->o, NULL) == 0)
+			r->reserved = false;
+	}
+	if (r->reserved)
+		cri_table_release(r->c->pods, r->p->o.id);
+	cri_table_remove(r->c->starting, r->p->o.id);
+}
+
+static int ready(struct run *r, struct err *err)
+{
+	pthread_mutex_lock(&r->p->o.lock);
+	r->p->state = CRI_POD_READY;
+	pthread_mutex_unlock(&r->p->o.lock);
+	int e = cri_table_add(r->c->pods, &r->p->o, err);
+	if (e < 0)
+		return e;
+	cri_table_remove(r->c->starting, r->p->o.id);
+	cri_event(r->ctx, r->c, r->p, r->p->o.id,
+		  RUNTIME__V1__CONTAINER_EVENT_TYPE__CONTAINER_CREATED_EVENT);
+	cri_event(r->ctx, r->c, r->p, r->p->o.id,
+		  RUNTIME__V1__CONTAINER_EVENT_TYPE__CONTAINER_STARTED_EVENT);
+	/* From here on it is a pod like others: if it cannot be watched, that is found out at the
+	 * next start. */
+	struct err own = ERR_INIT;
+	if (cri_pod_watch(r->c, r->p, &own) < 0)
+		log_error("sandbox %s: wait for its end: %s", r->p->o.id, own.text);
+	return 0;
+}
+
+int cri_run_pod_sandbox(struct rpc_call *call, const void *req, struct err *err)
+{
+	const CRI(RunPodSandboxRequest) *q = req;
+	CRI(RunPodSandboxResponse) resp = CRI_INIT(RUN_POD_SANDBOX_RESPONSE);
+	_cleanup_pod_ struct cri_pod *p = NULL;
+	const char *handler = q->runtime_handler;
+	struct run r = {.ctx = rpc_ctx(call)};
+	char id[CRI_ID_LEN + 1];
+	int e = cri_of(call, &r.c, err);
+
+	if (e == 0)
+		e = check(q->config, err);
+	if (e == 0)
+		e = handler_of(r.c->config, q->config, &handler, err);
+	if (e < 0)
+		return e;
+	char *name = cri_pod_name(r.ctx->arena, q->config->metadata);
+	if (!name)
+		return err_nomem(err);
+	cri_id_new(id);
+	e = cri_pod_new(r.c->config, id, name, q->config, handler, &p, err);
+	if (e < 0)
+		return e;
+	struct timespec now = time_now();
+	p->created_at = now.tv_sec * NSEC_PER_SEC + now.tv_nsec;
+	r.p = p;
+	e = make(&r, err);
+	if (e == 0)
+		e = ready(&r, err);
+	if (e < 0) {
+		give_up(&r);
+		return e;
+	}
+	resp.pod_sandbox_id = id;
+	return rpc_send(call, &resp.base, err);
+}
