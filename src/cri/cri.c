@@ -6,6 +6,7 @@
 
 #include "base/path.h"
 #include "base/time.h"
+#include "cri/container.h"
 #include "cri/event.h"
 #include "cri/image.h"
 #include "cri/internal.h"
@@ -17,7 +18,7 @@
 #include "cri/stats.h"
 #include "cri/streaming.h"
 
-/* The parts that need neither each other nor the loop's turn. */
+/* The exits are followed from here on: before anybody asks which tasks run. */
 static int make_parts(struct cri *c, struct err *err)
 {
 	int r = cri_pause_install(c, err);
@@ -28,6 +29,8 @@ static int make_parts(struct cri *c, struct err *err)
 		r = sandbox_controllers_add(c->o.controllers, "podsandbox", c->podsandbox, err);
 	if (r == 0)
 		r = cri_events_new(c, &c->events, err);
+	if (r == 0)
+		r = cri_exits_new(c, &c->exits, err);
 	if (r == 0)
 		r = cri_images_new(c, &c->images, err);
 	if (r == 0)
@@ -87,6 +90,7 @@ void cri_stop(struct cri *c)
 	if (atomic_exchange(&c->stopping, true))
 		return;
 	cri_streaming_stop(c->streaming);
+	cri_exits_stop(c->exits);
 	cri_events_stop(c->events);
 	cri_stats_stop(c->stats);
 	cri_images_stop(c->images);
@@ -98,6 +102,7 @@ void cri_free(struct cri *c)
 {
 	if (!c)
 		return;
+	cri_exits_free(c->exits);
 	cri_table_free(c->containers);
 	cri_table_free(c->starting);
 	cri_table_free(c->pods);

@@ -8,6 +8,7 @@
 #include "cri/pod.h"
 
 struct cri_events;
+struct cri_exits;
 struct cri_features;
 struct cri_images;
 struct cri_network;
@@ -22,6 +23,7 @@ struct cri {
 	struct cri_table *starting; /* pods that are being made: nobody lists them */
 	struct sandbox_controller *podsandbox;
 	struct cri_events *events;	 /* event.h */
+	struct cri_exits *exits;	 /* container.h */
 	struct cri_images *images;	 /* image.h */
 	struct cri_network *network;	 /* network.h */
 	struct cri_stats *stats;	 /* stats.h */
@@ -116,10 +118,8 @@ int cri_container_remove(struct ctx *ctx, struct cri *c, struct cri_container *k
 /* Containers of a pod, with references (cri_objects_unref). */
 int cri_pod_containers(struct ctx *ctx, struct cri *c, const char *pod_id,
 		       struct cri_container ***ret, size_t *ret_n, struct err *err) _must_check_;
-/* Waits for the end of the task of a running container, without a thread, and records it then: the
- * status, the reason, the log's end, the event. After start, and in recovery. */
-int cri_container_watch(struct cri *c, struct cri_container *k, struct err *err) _must_check_;
-/* The same for the sandbox of a pod. */
+/* Waits for the end of a pod's sandbox, without a thread, and records it then. After start, and in
+ * recovery. */
 int cri_pod_watch(struct cri *c, struct cri_pod *p, struct err *err) _must_check_;
 
 /* Takes the pod's networks down (unless @network is false), and removes its namespaces. Again is
@@ -135,6 +135,11 @@ void cri_pod_exited(struct ctx *ctx, struct cri *c, struct cri_pod *p,
 		    const struct sandbox_exit *x);
 /* Whether all of @want (a map field of a filter) are among @have. */
 bool cri_labels_match(void *want, size_t n_want, void *have, size_t n_have);
+
+/* Devices that a container asks for by name (CDI), and what its runtime handler needs beyond the
+ * spec: AppArmor's profile loaded, classes of block I/O and RDT. */
+int cri_devices_inject(struct ctx *ctx, struct cri *c, struct cri_container *k, json_t *spec,
+		       struct err *err) _must_check_;
 
 /* Labels for the snapshot of a user namespace: how ids are mapped. */
 int cri_snapshot_labels(struct arena *a, const CRI(NamespaceOption) * ns, struct labels *ret,

@@ -19,11 +19,11 @@ struct cri_io;
 struct cri_io_options {
 	const char *dir; /* of the container's own io, made when absent, 0700 */
 	const char *id;
-	bool stdin_, stdin_once, tty;
-	const char *log_path; /* "" = none */
-	int64_t max_line;     /* -1 = no limit */
-	bool shim_writes_log; /* the shim can: see cri_io_shim_can() */
-	uint32_t uid, gid;    /* owner of FIFOs (user namespaces) */
+	bool stdin_, stdin_once, tty; /* stdin is a macro */
+	const char *log_path;	      /* "" = none */
+	int64_t max_line;	      /* -1 = no limit */
+	bool shim_writes_log;	      /* the shim can: see cri_io_shim_can() */
+	uint32_t uid, gid;	      /* owner of FIFOs (user namespaces) */
 };
 
 /* Whether the shim binary of this runtime is one that writes logs itself (asked once a binary, by

@@ -7,7 +7,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
-#include "pause_blob.h"
+#include "src/pause/pause_blob.h"
 
 bool cri_pause_own(const struct cri_config *c)
 {

@@ -11,14 +11,6 @@
 /* pod_run.c, pod_stop.c, pod_status.c */
 
 /* container_*.c */
-PENDING(create_container, "CreateContainer")
-PENDING(start_container, "StartContainer")
-PENDING(stop_container, "StopContainer")
-PENDING(remove_container, "RemoveContainer")
-PENDING(list_containers, "ListContainers")
-PENDING(stream_containers, "StreamContainers")
-PENDING(container_status, "ContainerStatus")
-PENDING(update_container_resources, "UpdateContainerResources")
 PENDING(checkpoint_container, "CheckpointContainer")
 
 /* io.c, exec.c, streaming.c */
@@ -57,33 +49,6 @@ PENDING(image_fs_info, "ImageFsInfo")
 #include "cri/nri.h"
 #include "cri/stats.h"
 #include "cri/streaming.h"
-
-int cri_container_stop(struct ctx *ctx, struct cri *c, struct cri_container *k, int64_t timeout_s,
-		       struct err *err)
-{
-	return err_set(err, ERR_UNIMPLEMENTED, "stop container %s", k->o.id);
-}
-
-int cri_container_remove(struct ctx *ctx, struct cri *c, struct cri_container *k, struct err *err)
-{
-	return err_set(err, ERR_UNIMPLEMENTED, "remove container %s", k->o.id);
-}
-
-int cri_container_status_of(struct ctx *ctx, struct cri *c, struct cri_container *k,
-			    CRI(ContainerStatus) * *ret, struct err *err)
-{
-	return err_set(err, ERR_UNIMPLEMENTED, "status of container %s", k->o.id);
-}
-
-int cri_recover_containers(struct ctx *ctx, struct cri *c, struct err *err)
-{
-	return 0;
-}
-
-int cri_pod_drop_image_volumes(struct ctx *ctx, struct cri *c, const char *pod_id, struct err *err)
-{
-	return 0;
-}
 
 int cri_images_new(struct cri *c, struct cri_images **ret, struct err *err)
 {
@@ -178,5 +143,72 @@ int nri_update_pod(struct ctx *ctx, struct nri *n, struct cri_pod *p,
 
 void nri_event(struct ctx *ctx, struct nri *n, enum nri_event e, struct cri_pod *p,
 	       struct cri_container *k)
+{
+}
+
+int cri_image_resolve(struct ctx *ctx, struct cri_images *i, const char *ref, struct cri_image *ret,
+		      json_t **ret_spec, struct err *err)
+{
+	return err_set(err, ERR_NOT_FOUND, "image \"%s\"", ref);
+}
+
+int nri_create_container(struct ctx *ctx, struct nri *n, struct cri_pod *p, struct cri_container *k,
+			 json_t *spec, struct err *err)
+{
+	return 0;
+}
+
+int nri_update_container(struct ctx *ctx, struct nri *n, struct cri_pod *p, struct cri_container *k,
+			 const CRI(LinuxContainerResources) * *resources, struct err *err)
+{
+	return 0;
+}
+
+int nri_stop_container(struct ctx *ctx, struct nri *n, struct cri_pod *p, struct cri_container *k,
+		       struct err *err)
+{
+	return 0;
+}
+
+int cri_devices_inject(struct ctx *ctx, struct cri *c, struct cri_container *k, json_t *spec,
+		       struct err *err)
+{
+	return 0;
+}
+
+#include "cri/io.h"
+
+int cri_io_new(struct ctx *ctx, struct cri *c, const struct cri_io_options *o, struct cri_io **ret,
+	       struct err *err)
+{
+	return 0;
+}
+
+int cri_io_load(struct ctx *ctx, struct cri *c, const struct cri_io_options *o, struct cri_io **ret,
+		struct err *err)
+{
+	return 0;
+}
+
+const char *cri_io_stdin(const struct cri_io *io)
+{
+	return "";
+}
+
+const char *cri_io_stdout(const struct cri_io *io)
+{
+	return "";
+}
+
+const char *cri_io_stderr(const struct cri_io *io)
+{
+	return "";
+}
+
+void cri_io_finish(struct ctx *ctx, struct cri_io *io)
+{
+}
+
+void cri_io_free(struct cri_io *io)
 {
 }

@@ -68,10 +68,12 @@ struct cri_container {
 	const struct cri_handler *runtime;
 	/* Under o.lock. */
 	struct cri_status status;
-	bool starting, removing;
+	bool starting; /* its exit is not told before its start */
+	bool removing, removed;
+	bool changing;	    /* the status: see cri_container_change() */
+	bool oom;	    /* the kernel has killed a process of it for its memory limit */
 	bool stop_signaled; /* the stop signal is sent once */
 	struct cri_io *io;  /* see io.h; NULL once closed */
-	bool watched;	    /* somebody waits for the exit of its task */
 };
 
 /* Metadata as it is kept, in the arena. */

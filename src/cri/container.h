@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files about containers share. */
+#pragma once
+
+#include "cri/internal.h"
+#include "cri/task.h"
+
+/* Changes the status: @fn changes a copy (strings in the container's arena), which is written to
+ * the disk before anybody sees it. One change at a time; waits for others. Any thread, begun or
+ * not. Nothing happens when the container has been removed. */
+int cri_container_change(struct cri *c, struct cri_container *k,
+			 void (*fn)(struct cri_status *s, void *arg), void *arg,
+			 struct err *err) _must_check_;
+
+/* The pod; NULL when it is not there any more. With a reference. */
+struct cri_pod *cri_container_pod(struct cri *c, const struct cri_container *k);
+
+/* io.h's options for this container. In @a. */
+struct cri_io_options;
+int cri_container_io_options(struct ctx *ctx, struct cri *c, struct cri_container *k,
+			     struct cri_io_options *ret, struct err *err) _must_check_;
+
+/* What the container's image declares as volumes, with contents copied; before the record is made.
+ * *@ret in @a. */
+struct cri_spec_mount;
+int cri_image_volumes(struct ctx *ctx, struct cri *c, const char *id,
+		      const CRI(ContainerConfig) * config, const json_t *image_config,
+		      int rootfs_fd, struct cri_spec_mount **ret, size_t *ret_n,
+		      struct err *err) _must_check_;
+/* Mounts of images: directories on the host by the mount's index, NULL where it has none. */
+int cri_image_mounts(struct ctx *ctx, struct cri *c, struct cri_pod *p,
+		     const CRI(ContainerConfig) * config, const char *const **ret,
+		     struct err *err) _must_check_;
+
+/* Deletes everything of a container but its place in the tables. Absent parts are fine. */
+int cri_container_destroy(struct ctx *ctx, struct cri *c, const char *id, const char *snapshotter,
+			  struct err *err) _must_check_;
+
+/* An exit that no event told of. -ENOMEM */
+int cri_container_exited(struct cri *c, struct cri_container *k, const struct runtime_exit *x);
+/* A signal by name or number; 0 = there is none such. */
+int cri_signal_number(const char *s);
+
+/* Exits and OOM kills, from the daemon's events. */
+struct cri_exits;
+int cri_exits_new(struct cri *c, struct cri_exits **ret, struct err *err) _must_check_;
+void cri_exits_stop(struct cri_exits *x);
+void cri_exits_free(struct cri_exits *x);
