@@ -7,6 +7,9 @@
  * looks at foreign bytes. What a worker reports is a claim: digests are the caller's to check (the
  * diff ID of unpack_result is the worker's own computation over what it unpacked).
  *
+ * With hosts.h this is a library of its own ("workers": base, sys, rpcmsg and nothing of core), so
+ * that ctr can start workers, too.
+ *
  * Calls block and may be made on any thread but the loop's. Strings in requests are only read
  * during the call.
  */
@@ -145,7 +148,9 @@ struct fetch_options {
 	 * made. */
 	void (*log)(void *arg, const char *line);
 	void *log_arg;
-	bool push; /* tokens are asked for with scope pull,push */
+	bool push;		       /* tokens are asked for with scope pull,push */
+	const char *const *mount_from; /* with scope pull for these repositories, too */
+	size_t n_mount_from;
 };
 
 struct fetch_descriptor {
@@ -183,6 +188,27 @@ int fetch_resolve(struct fetch *f, struct ctx *ctx, struct fetch_descriptor *ret
 int fetch_blob(struct fetch *f, struct ctx *ctx, const struct fetch_descriptor *d, int64_t offset,
 	       int (*sink)(void *arg, int64_t offset, const void *p, size_t n, struct err *err),
 	       void *arg, struct err *err) _must_check_;
+
+struct push_options {
+	const char *reference;	/* tag of a manifest; "" or NULL = pushed by its digest */
+	const char *mount_from; /* repository of the same registry that may have the blob; or "" */
+	void (*progress)(void *arg, int64_t sent); /* on the caller's thread; may be NULL */
+	void *arg;
+};
+
+enum push_result { PUSH_SENT, PUSH_EXISTS, PUSH_MOUNTED };
+
+/* Pushes manifest or blob (by @d->media_type; size known) to the first host that has FETCH_PUSH,
+ * of a session with fetch_options.push. What a manifest names must be there before. Several threads
+ * may call this at the same time on one session.
+ *
+ * @fd  regular file, open for reading only: the worker must not be able to change it. Stays the
+ * caller's.
+ *
+ * -ERR_NOT_FOUND no host takes pushes; -ERR_PERMISSION_DENIED / -ERR_UNAUTHENTICATED (403 / 401);
+ * -ERR_UNAVAILABLE the host could not be reached. Texts name step, URL and status. */
+int fetch_push(struct fetch *f, struct ctx *ctx, const struct fetch_descriptor *d, int fd,
+	       const struct push_options *o, enum push_result *ret, struct err *err) _must_check_;
 
 /* ---- Packing a layer: what is different between two trees ---- */
 

@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "base/json.h"
 #include "base/str.h"
@@ -40,6 +41,7 @@ struct call {
 	int wake;	 /* eventfd: something has come */
 	json_t *answer;	 /* the final message */
 	int64_t restart; /* bytes in the pipe before it, -1 = none is waiting */
+	int64_t sent;	 /* of a push, -1 = nothing new */
 	json_t *auth;	 /* a question */
 };
 
@@ -109,6 +111,8 @@ static void dispatch(struct fetch *f, json_t *m)
 		} else if (json_obj(m, "auth")) {
 			json_decref(c->auth);
 			c->auth = json_incref(json_obj(m, "auth"));
+		} else if (json_object_get(m, "sent")) {
+			c->sent = MAX(json_int(m, "sent", 0), (int64_t)0);
 		} else {
 			c->restart = json_int(m, "restart", -1);
 		}
@@ -180,15 +184,17 @@ static json_t *host_json(const struct fetch_host *h)
 
 static json_t *session_json(const struct fetch_options *o)
 {
-	json_t *hosts = json_array();
+	json_t *hosts = json_array(), *mount_from = json_array();
 
 	for (size_t i = 0; i < o->n_hosts; i++)
 		json_array_append_new(hosts, host_json(&o->hosts[i]));
-	return json_pack("{s:{s:s,s:s,s:s,s:b,s:b,s:o,s:o}}", "session", "original_host",
+	for (size_t i = 0; i < o->n_mount_from; i++)
+		json_array_append_new(mount_from, json_string(o->mount_from[i]));
+	return json_pack("{s:{s:s,s:s,s:s,s:b,s:o,s:b,s:o,s:o}}", "session", "original_host",
 			 o->original_host ? o->original_host : "", "repository",
 			 o->repository ? o->repository : "", "object", o->object ? o->object : "",
-			 "push", (int)o->push, "debug", o->log != NULL, "headers",
-			 headers_json(o->headers, o->n_headers), "hosts", hosts);
+			 "push", (int)o->push, "mount_from", mount_from, "debug", o->log != NULL,
+			 "headers", headers_json(o->headers, o->n_headers), "hosts", hosts);
 }
 
 /* ---- a blob's bytes ---- */
@@ -365,6 +371,7 @@ static int answer_auth(struct fetch *f, const json_t *question, bool canceled, s
 struct news {
 	json_t *auth, *answer;
 	int64_t restart;  /* -1 = none */
+	int64_t sent;	  /* -1 = nothing new */
 	struct err *dead; /* filled when the session is over */
 };
 
@@ -377,6 +384,8 @@ static void take_news(struct fetch *f, struct call *c, struct news *n)
 	MUTEX_GUARD(&f->lock);
 	n->restart = c->restart;
 	c->restart = -1;
+	n->sent = c->sent;
+	c->sent = -1;
 	n->auth = TAKE_PTR(c->auth);
 	n->answer = TAKE_PTR(c->answer);
 	if (f->dead.kind)
@@ -388,9 +397,10 @@ struct wait {
 	struct fetch *f;
 	struct ctx *ctx;
 	struct call *c;
-	struct stream *stream; /* NULL = none */
-	int64_t give_up;       /* != 0: it was canceled, and is waited for until then */
-	struct err over;       /* why it was canceled */
+	struct stream *stream;		 /* NULL = none */
+	const struct push_options *push; /* NULL = it is none */
+	int64_t give_up;		 /* != 0: it was canceled, and is waited for until then */
+	struct err over;		 /* why it was canceled */
 };
 
 /* Ends the call early, for the reason in over: nothing of it is wanted any more but its answer. */
@@ -436,7 +446,7 @@ static int call_wait(struct wait *w, json_t **ret, struct err *err)
 {
 	for (;;) {
 		struct err dead = ERR_INIT;
-		struct news n = {.restart = -1, .dead = &dead};
+		struct news n = {.restart = -1, .sent = -1, .dead = &dead};
 		int r = 0;
 
 		if (wait_some(w))
@@ -444,6 +454,8 @@ static int call_wait(struct wait *w, json_t **ret, struct err *err)
 		if (n.auth)
 			r = answer_auth(w->f, n.auth, w->give_up != 0, err);
 		json_decref(n.auth);
+		if (n.sent >= 0 && w->push && w->push->progress)
+			w->push->progress(w->push->arg, n.sent);
 		if (!w->give_up && wait_step(w, &n, &w->over) < 0)
 			wait_cancel(w);
 		if (n.answer) {
@@ -463,12 +475,13 @@ static int call_wait(struct wait *w, json_t **ret, struct err *err)
 	}
 }
 
-/* Sends @body as @name and waits. @fd is the worker's end of @s. */
+/* Sends @body as @name and waits. @fd is the worker's end of @s, or the file to push. */
 static int call_run(struct fetch *f, struct ctx *ctx, const char *name, json_t *body, int *fd,
-		    struct stream *s, json_t **ret, struct err *err)
+		    struct stream *s, const struct push_options *push, json_t **ret,
+		    struct err *err)
 {
-	struct call c = {.restart = -1};
-	struct wait w = {.f = f, .ctx = ctx, .c = &c, .stream = s};
+	struct call c = {.restart = -1, .sent = -1};
+	struct wait w = {.f = f, .ctx = ctx, .c = &c, .stream = s, .push = push};
 	_cleanup_json_ json_t *answer = NULL;
 	int r = ctx_check(ctx, err);
 
@@ -561,7 +574,7 @@ int fetch_resolve(struct fetch *f, struct ctx *ctx, struct fetch_descriptor *ret
 	_cleanup_json_ json_t *ok = NULL;
 	const char *type, *digest;
 	TRACE_SPAN("fetch", "resolve");
-	int r = call_run(f, ctx, "resolve", json_object(), NULL, NULL, &ok, err);
+	int r = call_run(f, ctx, "resolve", json_object(), NULL, NULL, NULL, &ok, err);
 	int64_t size;
 
 	if (r < 0)
@@ -601,5 +614,47 @@ int fetch_blob(struct fetch *f, struct ctx *ctx, const struct fetch_descriptor *
 		return r;
 	body = json_pack("{s:s,s:s,s:I,s:I}", "media_type", d->media_type, "digest", d->digest.text,
 			 "size", (json_int_t)d->size, "offset", (json_int_t)offset);
-	return call_run(f, ctx, "blob", body, &theirs, &s, &ok, err);
+	return call_run(f, ctx, "blob", body, &theirs, &s, NULL, &ok, err);
+}
+
+/* A descriptor through which nothing can be changed, and of which what is sent can be sent again.
+ */
+static int check_file(int fd, struct err *err)
+{
+	int flags = fcntl(fd, F_GETFL);
+	struct stat st;
+
+	if (flags < 0 || fstat(fd, &st) < 0)
+		return err_errno(err, errno, "look at content");
+	if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_PATH) || !S_ISREG(st.st_mode))
+		return err_set(err, ERR_INVALID_ARGUMENT,
+			       "content to push must be a file that is open for reading only");
+	return 0;
+}
+
+int fetch_push(struct fetch *f, struct ctx *ctx, const struct fetch_descriptor *d, int fd,
+	       const struct push_options *o, enum push_result *ret, struct err *err)
+{
+	_cleanup_json_ json_t *ok = NULL;
+	_cleanup_close_ int theirs = -1;
+	TRACE_SPAN("fetch", "push", "digest", d->digest.text);
+	json_t *body;
+	int r = check_file(fd, err);
+
+	if (r < 0)
+		return r;
+	theirs = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (theirs < 0)
+		return err_errno(err, errno, "duplicate a descriptor");
+	body = json_pack("{s:s,s:s,s:I,s:s,s:s}", "media_type", d->media_type, "digest",
+			 d->digest.text, "size", (json_int_t)d->size, "reference",
+			 o->reference ? o->reference : "", "mount_from",
+			 o->mount_from ? o->mount_from : "");
+	r = call_run(f, ctx, "push", body, &theirs, NULL, o, &ok, err);
+	if (r < 0)
+		return r;
+	*ret = json_bool(ok, "mounted", false)	? PUSH_MOUNTED
+	       : json_bool(ok, "exists", false) ? PUSH_EXISTS
+						: PUSH_SENT;
+	return 0;
 }

@@ -41,6 +41,7 @@ void call_free(struct call *c)
 	if (c->fd >= 0)
 		close(c->fd);
 	hasher_free(c->hasher);
+	push_free(c->push);
 	if (c->prev)
 		c->prev->next = c->next;
 	else
@@ -126,6 +127,7 @@ static int configure(struct session *s, json_t *config, struct err *err)
 	s->object = json_str(config, "object", "");
 	s->push = json_bool(config, "push", false);
 	s->headers = json_arr(config, "headers");
+	s->mount_from = json_arr(config, "mount_from");
 	if (json_array_size(hosts) > HOSTS_MAX)
 		return err_set(err, ERR_INVALID_ARGUMENT, "more than %d registry hosts", HOSTS_MAX);
 	json_array_foreach (hosts, i, o) {
@@ -207,6 +209,24 @@ static void on_blob(struct session *s, int64_t id, const json_t *o, int fd)
 	}
 }
 
+static void on_push(struct session *s, int64_t id, const json_t *o, int fd)
+{
+	struct call *c = call_new(s, id, CALL_PUSH);
+	struct err err;
+
+	if (!c) {
+		close(fd);
+		s->broken = true;
+		return;
+	}
+	c->fd = fd;
+	snprintf(c->media_type, sizeof(c->media_type), "%s", json_str(o, "media_type", ""));
+	snprintf(c->digest, sizeof(c->digest), "%s", json_str(o, "digest", ""));
+	c->size = json_int(o, "size", -1);
+	if (push_begin(c, o, &err) < 0 || call_begin(c, &err) < 0)
+		call_fail(c, &err);
+}
+
 static void on_cancel(struct session *s, int64_t id)
 {
 	struct err err;
@@ -248,6 +268,9 @@ static void on_message(struct session *s, json_t *m, int *fds, size_t n_fds)
 		on_resolve(s, id);
 	} else if (id > 0 && json_obj(m, "blob") && n_fds == 1) {
 		on_blob(s, id, json_obj(m, "blob"), fds[0]);
+		return;
+	} else if (id > 0 && json_obj(m, "push") && n_fds == 1) {
+		on_push(s, id, json_obj(m, "push"), fds[0]);
 		return;
 	} else if (id > 0) {
 		err_set(&err, ERR_UNIMPLEMENTED, "unknown request");

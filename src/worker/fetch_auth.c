@@ -255,6 +255,26 @@ static void add_scopes(struct host *h, struct buf *b, bool form)
 		    asked);
 }
 
+/* Other repositories of the registry that blobs are to be mounted from. */
+static void add_mount_scopes(const struct host *h, struct buf *b, bool form)
+{
+	json_t *v;
+	size_t i;
+
+	if (h->auth.own_scope)
+		return;
+	json_array_foreach (h->s->mount_from, i, v) {
+		_cleanup_buf_ struct buf scope = BUF_INIT;
+
+		buf_printf(&scope, "repository:%s:pull",
+			   json_is_string(v) ? json_string_value(v) : "");
+		if (buf_ok(&scope))
+			add_escaped(b, form ? "+" : "&scope=", scope.data);
+		else
+			b->failed = true;
+	}
+}
+
 static void token_done(void *arg, const struct http_reply *r)
 {
 	struct host *h = arg;
@@ -271,6 +291,13 @@ static void token_done(void *arg, const struct http_reply *r)
 	}
 	if (r->status == 405 && !a->token_post && a->type == AUTH_TYPE_CREDENTIALS) {
 		a->token_post = true;
+		token_fetch(h);
+		return;
+	}
+	if (r->status >= 400 && r->status < 500 && !a->own_scope &&
+	    json_array_size(h->s->mount_from) > 0) {
+		/* They may be what is refused. */
+		a->own_scope = true;
 		token_fetch(h);
 		return;
 	}
@@ -299,6 +326,7 @@ static void token_params(struct host *h, struct buf *b)
 	if (!str_empty(a->service))
 		add_escaped(b, "&service=", a->service);
 	add_scopes(h, b, a->token_post);
+	add_mount_scopes(h, b, a->token_post);
 	if (!a->token_post)
 		return;
 	buf_adds(b, "&client_id=" CLIENT_ID);
@@ -411,8 +439,8 @@ static void denied(struct call *c, const struct http_reply *r)
 	struct err err;
 
 	reply_error(r, &err);
-	err_prefix(&err,
-		   "pull access denied, repository does not exist or may require authorization");
+	err_prefix(&err, "%s access denied, repository does not exist or may require authorization",
+		   c->type == CALL_PUSH ? "push" : "pull");
 	call_step_failed(c, FAILURE_STATUS, &err);
 }
 

@@ -22,7 +22,7 @@ static const char *const manifest_types[] = {
 	"application/vnd.oci.image.index.v1+json",
 };
 
-static bool is_manifest(const char *media_type)
+bool media_is_document(const char *media_type)
 {
 	for (size_t i = 0; i < ARRAY_LEN(manifest_types); i++)
 		if (streq(manifest_types[i], media_type))
@@ -139,14 +139,20 @@ int call_begin(struct call *c, struct err *err)
 		add_steps(c, true, by_digest ? CAPABILITY_PULL : CAPABILITY_RESOLVE);
 		if (by_digest)
 			add_steps(c, false, CAPABILITY_PULL);
+	} else if (c->type == CALL_PUSH) {
+		/* All of an image goes to one host. */
+		add_steps(c, false, CAPABILITY_PUSH);
+		c->n_steps = MIN(c->n_steps, (size_t)1);
 	} else {
-		if (is_manifest(c->media_type))
+		if (media_is_document(c->media_type))
 			add_steps(c, true, CAPABILITY_PULL);
 		add_steps(c, false, CAPABILITY_PULL);
 	}
 	if (c->n_steps == 0)
 		return err_set(err, ERR_NOT_FOUND, "no %s hosts",
-			       c->type == CALL_RESOLVE ? "resolve" : "pull");
+			       c->type == CALL_RESOLVE ? "resolve"
+			       : c->type == CALL_PUSH  ? "push"
+						       : "pull");
 	call_send(c);
 	return 0;
 }
@@ -162,11 +168,16 @@ static void fail_with(struct call *c)
 	else if (c->type == CALL_BLOB)
 		err_prefix(&err, "could not fetch %s (%s)", c->digest,
 			   str_or(c->media_type, "blob"));
+	else if (c->type == CALL_PUSH)
+		err_prefix(&err, "could not push %s (%s)", c->digest,
+			   str_or(c->media_type, "blob"));
 	call_fail(c, &err);
 }
 
 void call_step_failed(struct call *c, enum failure failure, const struct err *err)
 {
+	if (c->type == CALL_PUSH && push_goes_on(c))
+		return;
 	if (failure > c->failure) {
 		c->failure = failure;
 		err_copy(&c->err, err);
@@ -179,11 +190,21 @@ void call_step_failed(struct call *c, enum failure failure, const struct err *er
 		fail_with(c);
 }
 
-static void retry_in(struct call *c, int64_t ns)
+void call_retry_in(struct call *c, int64_t ns)
 {
 	c->state = CALL_WAIT_RETRY;
 	c->retry_at = time_mono() + ns;
 	c->attempts++;
+}
+
+void call_retry(struct call *c, const struct http_reply *r)
+{
+	if (r->status != 408 && r->status != 429)
+		call_retry_in(c, RETRY_NS << c->attempts);
+	else
+		call_retry_in(c, r->retry_after_s >= 0
+					 ? MIN(r->retry_after_s, RETRY_AFTER_MAX_S) * NSEC_PER_SEC
+					 : 4 * RETRY_NS << c->attempts);
 }
 
 /* ---- replies ---- */
@@ -235,7 +256,7 @@ static void transport_failed(struct call *c, const struct http_reply *r)
 			c->attempts = 0;
 	}
 	if (http_may_retry(r->code) && (progress || is_last(c)) && c->attempts + 1 < ATTEMPTS_MAX)
-		retry_in(c, RETRY_NS << c->attempts);
+		call_retry_in(c, RETRY_NS << c->attempts);
 	else
 		call_step_failed(c, FAILURE_TRANSPORT, &err);
 }
@@ -256,7 +277,7 @@ static void succeeded(struct call *c, const struct http_reply *r)
 	} else if (x > 0 && c->attempts + 1 < ATTEMPTS_MAX) {
 		if (c->off > c->asked && ++c->resumes < RESUMES_MAX)
 			c->attempts = 0;
-		retry_in(c, RETRY_NS << c->attempts);
+		call_retry_in(c, RETRY_NS << c->attempts);
 	} else {
 		call_step_failed(c, FAILURE_STATUS, &err);
 	}
@@ -282,16 +303,14 @@ static void status_failed(struct call *c, const struct http_reply *r)
 	case 429:
 		if (!more)
 			break;
-		retry_in(c, r->retry_after_s >= 0
-				    ? MIN(r->retry_after_s, RETRY_AFTER_MAX_S) * NSEC_PER_SEC
-				    : 4 * RETRY_NS << c->attempts);
+		call_retry(c, r);
 		return;
 	case 500:
 	case 503:
 	case 504:
 		if (!more || !is_last(c))
 			break;
-		retry_in(c, RETRY_NS << c->attempts);
+		call_retry_in(c, RETRY_NS << c->attempts);
 		return;
 	case 416:
 		/* What the daemon has is not what the server has. */
@@ -342,7 +361,7 @@ static ssize_t resolve_on_data(void *arg, const void *p, size_t n, int *ret_fd)
 	return (ssize_t)n;
 }
 
-static bool add_header(struct curl_slist **list, const char *key, const char *value)
+bool header_add(struct curl_slist **list, const char *key, const char *value)
 {
 	_cleanup_buf_ struct buf b = BUF_INIT;
 	struct curl_slist *l;
@@ -366,7 +385,7 @@ static bool add_configured(struct curl_slist **list, const json_t *headers)
 		const char *key = json_string_value(json_array_get(pair, 0));
 		const char *value = json_string_value(json_array_get(pair, 1));
 
-		if (key && value && !add_header(list, key, value))
+		if (key && value && !header_add(list, key, value))
 			return false;
 	}
 	return true;
@@ -382,11 +401,26 @@ static bool has_header(const struct curl_slist *l, const char *key)
 	return false;
 }
 
-static bool make_headers(struct call *c, struct curl_slist **list)
+bool call_headers(const struct call *c, const char *accept, bool authorized,
+		  struct curl_slist **list)
 {
 	const struct host *h = c->steps[c->step].host;
-	char text[1024] = "";
 	bool ok = add_configured(list, c->s->headers) && add_configured(list, h->headers);
+
+	ok = ok && header_add(list, "Accept", accept);
+	ok = ok && (has_header(*list, "User-Agent") ||
+		    header_add(list, "User-Agent", "containerd/" VERSION));
+	/* The digest is of the bytes as they are stored. */
+	ok = ok && header_add(list, "Accept-Encoding", "identity");
+	if (ok && authorized && h->auth.authorization)
+		ok = header_add(list, "Authorization", h->auth.authorization);
+	return ok;
+}
+
+static bool make_headers(const struct call *c, struct curl_slist **list)
+{
+	char text[1024] = "";
+	bool ok;
 
 	if (c->type == CALL_RESOLVE)
 		for (size_t i = 0, n = 0; i < ARRAY_LEN(manifest_types); i++)
@@ -395,17 +429,11 @@ static bool make_headers(struct call *c, struct curl_slist **list)
 	else if (*c->media_type)
 		snprintf(text, sizeof(text), "%s, ", c->media_type);
 	strcat(text, "*/*");
-	ok = ok && add_header(list, "Accept", text);
-	ok = ok && (has_header(*list, "User-Agent") ||
-		    add_header(list, "User-Agent", "containerd/" VERSION));
-	/* The digest is of the bytes as they are stored. */
-	ok = ok && add_header(list, "Accept-Encoding", "identity");
+	ok = call_headers(c, text, true, list);
 	if (ok && c->type == CALL_BLOB && c->asked > 0) {
 		snprintf(text, sizeof(text), "bytes=%lld-", (long long)c->asked);
-		ok = add_header(list, "Range", text);
+		ok = header_add(list, "Range", text);
 	}
-	if (ok && h->auth.authorization)
-		ok = add_header(list, "Authorization", h->auth.authorization);
 	return ok;
 }
 
@@ -447,6 +475,10 @@ void call_send(struct call *c)
 	c->state = CALL_RUNNING;
 	c->sink_err.kind = 0;
 	c->generation = st->host->auth.generation;
+	if (c->type == CALL_PUSH) {
+		push_send(c);
+		return;
+	}
 	if (c->type == CALL_RESOLVE) {
 		c->off = 0;
 		hasher_free(c->hasher);

@@ -33,6 +33,7 @@ struct http_transfer {
 	bool resting, ready;
 	int wait_fd;  /* until it can be written; -1 = until told */
 	size_t taken; /* bytes of what comes again that are not to be given again */
+	int64_t uploaded;
 };
 
 /* ---- response headers ---- */
@@ -42,6 +43,10 @@ static void reply_reset(struct http_reply *r)
 	r->status = 0;
 	r->length = r->range_start = r->range_size = r->retry_after_s = -1;
 	r->content_type[0] = r->digest[0] = '\0';
+	free(r->location);
+	r->location = NULL;
+	r->received = -1;
+	r->chunk_min = 0;
 	for (size_t i = 0; r->challenges[i]; i++) {
 		free(r->challenges[i]);
 		r->challenges[i] = NULL;
@@ -74,6 +79,18 @@ static void parse_range(struct http_reply *r, const char *v)
 	r->range_size = size;
 }
 
+/* "0-9", as registries say how much of an upload they have. An upload that has nothing yet is
+ * "0-0" to some. */
+static void parse_received(struct http_reply *r, const char *v)
+{
+	long long start, end;
+	const char *range = str_skip(v, "bytes=");
+
+	if (sscanf(range ? range : v, "%lld-%lld", &start, &end) == 2 && start == 0 && end >= 0 &&
+	    end < INT64_MAX)
+		r->received = end == 0 ? 0 : end + 1;
+}
+
 static void parse_header(struct http_reply *r, const char *name, const char *value)
 {
 	if (strcasecmp(name, "content-length") == 0) {
@@ -85,6 +102,14 @@ static void parse_header(struct http_reply *r, const char *name, const char *val
 		copy_text(r->content_type, sizeof(r->content_type), value);
 	} else if (strcasecmp(name, "docker-content-digest") == 0) {
 		copy_text(r->digest, sizeof(r->digest), value);
+	} else if (strcasecmp(name, "location") == 0) {
+		free(r->location);
+		r->location = strdup(value);
+	} else if (strcasecmp(name, "range") == 0) {
+		parse_received(r, value);
+	} else if (strcasecmp(name, "oci-chunk-min-length") == 0) {
+		if (str_to_i64(value, 10, &r->chunk_min) < 0 || r->chunk_min < 0)
+			r->chunk_min = 0;
 	} else if (strcasecmp(name, "retry-after") == 0) {
 		if (str_to_i64(value, 10, &r->retry_after_s) < 0)
 			r->retry_after_s = -1;
@@ -172,6 +197,46 @@ static size_t on_write(char *p, size_t size, size_t n, void *arg)
 	return r->body_cut ? CURL_WRITEFUNC_ERROR : len;
 }
 
+/* ---- request bodies ---- */
+
+/* All is sent: what the server does with it may take a while. */
+static void body_sent(struct http_transfer *t)
+{
+	long more = (long)MIN(t->r.upload_size >> 24, (int64_t)HTTP_ANSWER_MAX_S);
+
+	curl_easy_setopt(t->easy, CURLOPT_LOW_SPEED_TIME,
+			 MIN(HTTP_ANSWER_S + more, (long)HTTP_ANSWER_MAX_S));
+}
+
+static size_t on_read(char *p, size_t size, size_t n, void *arg)
+{
+	struct http_transfer *t = arg;
+	int64_t left = t->r.upload_size - t->uploaded;
+	ssize_t got;
+
+	if (left <= 0)
+		return 0;
+	got = t->r.on_read(t->r.arg, t->uploaded, p, (size_t)MIN(left, (int64_t)(size * n)));
+	if (got <= 0)
+		return CURL_READFUNC_ABORT;
+	t->uploaded += got;
+	if (t->uploaded == t->r.upload_size)
+		body_sent(t);
+	return (size_t)got;
+}
+
+/* A redirect wants it again. */
+static int on_seek(void *arg, curl_off_t offset, int origin)
+{
+	struct http_transfer *t = arg;
+
+	if (origin != SEEK_SET || offset < 0 || offset > t->r.upload_size)
+		return CURL_SEEKFUNC_FAIL;
+	t->uploaded = offset;
+	curl_easy_setopt(t->easy, CURLOPT_LOW_SPEED_TIME, (long)HTTP_STALL_S);
+	return CURL_SEEKFUNC_OK;
+}
+
 /* ---- traces ---- */
 
 static void log_header(struct http *h, const char *prefix, const char *p, size_t n)
@@ -257,6 +322,22 @@ static CURLcode set_tls(CURL *e, const struct http_tls *tls)
 			return c_;                             \
 	} while (0)
 
+static CURLcode setup_upload(struct http_transfer *t)
+{
+	CURL *e = t->easy;
+
+	SET(CURLOPT_UPLOAD, 1L);
+	SET(CURLOPT_INFILESIZE_LARGE, (curl_off_t)t->r.upload_size);
+	SET(CURLOPT_READFUNCTION, on_read);
+	SET(CURLOPT_READDATA, t);
+	SET(CURLOPT_SEEKFUNCTION, on_seek);
+	SET(CURLOPT_SEEKDATA, t);
+	SET(CURLOPT_UPLOAD_BUFFERSIZE, BUFFER);
+	if (!streq(t->r.method, "PUT"))
+		SET(CURLOPT_CUSTOMREQUEST, t->r.method);
+	return CURLE_OK;
+}
+
 static CURLcode setup(struct http_transfer *t)
 {
 	const struct http_request *r = &t->r;
@@ -285,6 +366,12 @@ static CURLcode setup(struct http_transfer *t)
 		SET(CURLOPT_NOBODY, 1L);
 	else if (streq(r->method, "POST"))
 		SET(CURLOPT_COPYPOSTFIELDS, r->body ? r->body : "");
+	else if (!streq(r->method, "GET")) {
+		CURLcode c = setup_upload(t);
+
+		if (c != CURLE_OK)
+			return c;
+	}
 	if (t->h->log) {
 		SET(CURLOPT_VERBOSE, 1L);
 		SET(CURLOPT_DEBUGFUNCTION, on_debug);
@@ -377,14 +464,35 @@ void http_resume(struct http_transfer *t)
 	t->ready = t->resting;
 }
 
+/* Against the URL that answered; what is no URL is none. */
+static void finish_location(struct http_transfer *t)
+{
+	_cleanup_free_ char *given = TAKE_PTR(t->reply.location);
+	char *base = NULL, *full = NULL;
+	CURLU *u = curl_url();
+
+	curl_easy_getinfo(t->easy, CURLINFO_EFFECTIVE_URL, &base);
+	if (u && base && curl_url_set(u, CURLUPART_URL, base, 0) == CURLUE_OK &&
+	    curl_url_set(u, CURLUPART_URL, given, 0) == CURLUE_OK &&
+	    curl_url_get(u, CURLUPART_URL, &full, 0) == CURLUE_OK)
+		t->reply.location = strdup(full);
+	curl_free(full);
+	curl_url_cleanup(u);
+}
+
 static void finish(struct http_transfer *t, CURLcode code)
 {
 	long redirects = 0;
+	char *method = NULL;
 
 	t->reply.code = code;
 	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &t->reply.status);
 	curl_easy_getinfo(t->easy, CURLINFO_REDIRECT_COUNT, &redirects);
 	t->reply.redirected = redirects > 0;
+	curl_easy_getinfo(t->easy, CURLINFO_EFFECTIVE_METHOD, &method);
+	t->reply.other_method = method && !streq(method, t->r.method);
+	if (t->reply.location)
+		finish_location(t);
 	if (code != CURLE_OK && !t->reply.error[0])
 		copy_text(t->reply.error, sizeof(t->reply.error), curl_easy_strerror(code));
 	/* An empty body starts too. */

@@ -3,8 +3,9 @@
  *
  * Redirects are followed (the Authorization header stays with the host it was meant for). A
  * transfer that gets no byte for HTTP_STALL_S seconds is ended; while it rests because its own
- * reader is slow that time does not run. HTTP/1.1 only: on a connection that transfers share, one
- * that rests would hold up the others. Callbacks run inside http_perform(). */
+ * reader is slow that time does not run. Once a request body is sent the server has longer to
+ * answer: it may have to look through all of it. HTTP/1.1 only: on a connection that transfers
+ * share, one that rests would hold up the others. Callbacks run inside http_perform(). */
 #pragma once
 
 #include <curl/curl.h>
@@ -17,6 +18,8 @@
 #include "base/err.h"
 
 #define HTTP_STALL_S 30
+#define HTTP_ANSWER_S 60 /* to answer a request's body, and a second more for each 16 MiB */
+#define HTTP_ANSWER_MAX_S 600
 #define HTTP_REDIRECTS_MAX 10
 #define HTTP_CHALLENGES_MAX 16
 
@@ -35,24 +38,32 @@ struct http_reply {
 	char error[CURL_ERROR_SIZE];
 	long status; /* of the last response, 0 = none came */
 	bool redirected;
-	char url[1024]; /* asked for, without query */
+	bool other_method; /* a redirect made another request of it */
+	char url[1024];	   /* asked for, without query */
 	const char *method;
 	int64_t length;			 /* Content-Length, -1 = none */
 	int64_t range_start, range_size; /* Content-Range: first byte, and size of the whole (-1 =
 					    none, unknown) */
 	int64_t retry_after_s;		 /* -1 = none */
 	char content_type[256];
-	char digest[160];			   /* Docker-Content-Digest */
+	char digest[160];  /* Docker-Content-Digest */
+	char *location;	   /* Location, against the URL that answered; NULL = none */
+	int64_t received;  /* Range of an upload: bytes that are there, -1 = not said */
+	int64_t chunk_min; /* OCI-Chunk-Min-Length, 0 = none */
 	char *challenges[HTTP_CHALLENGES_MAX + 1]; /* WWW-Authenticate, NULL-terminated */
 	struct buf body; /* of replies that on_data does not get, at most max_body bytes */
 	bool body_cut;
 };
 
 struct http_request {
-	const char *method; /* "GET", "HEAD", "POST" */
+	const char *method; /* "GET", "HEAD", "POST", "PUT", "PATCH" */
 	const char *url;
 	struct curl_slist *headers; /* taken over, on failure too */
 	const char *body;	    /* of POST: a form; copied */
+	/* Of PUT and PATCH: gives up to @n bytes of the body from @offset on, more than none; a
+	 * negative number ends the transfer (CURLE_ABORTED_BY_CALLBACK). */
+	ssize_t (*on_read)(void *arg, int64_t offset, void *p, size_t n);
+	int64_t upload_size;
 	const struct http_tls *tls;
 	int64_t connect_timeout_ms; /* 0 = 30 s */
 	size_t max_body;

@@ -32,7 +32,7 @@
  * ---- role "fetch": one session a process, many calls at a time ----
  *
  * d>w
- * {"session":{"original_host":"...","repository":"...","object":"...","push":bool,"debug":bool,"headers":[["k","v"],...],
+ * {"session":{"original_host":"...","repository":"...","object":"...","push":bool,"mount_from":["repository",...],"debug":bool,"headers":[["k","v"],...],
  *      "hosts":[{"scheme":"https","host":"...","path":"/v2","capabilities":n,"skip_verify":bool,"ca":["PEM",...],
  *                "certs":[["cert PEM","key
  * PEM"],...],"headers":[["k","v"],...],"dial_timeout":ns},...]}} first message, once, without an
@@ -43,13 +43,16 @@
  * d>w {"id":n,"blob":{"media_type":"...","digest":"...","size":n or -1,"offset":n}}
  *     descriptor: the write end of a pipe (O_NONBLOCK), one for each blob. The worker never gets a
  *     file of the store: what the daemon has taken out of a pipe nobody else can change.
- * d>w {"id":n,"push":{"media_type":"...","digest":"...","size":n,"ref":"tag or absent",
- *      "mount_from":["repository",...]}}
- *     descriptor: the file to read
+ * d>w
+ * {"id":n,"push":{"media_type":"...","digest":"...","size":n,"reference":"...","mount_from":"..."}}
+ *     descriptor: a regular file, open for reading only, whose first "size" bytes are sent.
+ *     "reference": a manifest's tag; absent: its digest. "mount_from": a repository of the same
+ *     registry that may have the blob. Blobs or manifests are told apart by media type.
+ * w>d {"id":n,"sent":n}             bytes of the file, any number of times, may fall
  * d>w {"cancel":n}      the call ends with an error soon (it is answered in any case, exactly once)
  * w>d {"id":n,"piped":n,"ok":{...}}
  *     resolve: "media_type", "digest", "size"; blob: "size" (bytes of the blob); push:
- *     "exists":bool
+ *     "exists":bool (nothing was sent), "mounted":bool
  * w>d {"id":n,"piped":n,"error":{...}}
  *
  * The pipe carries the blob's bytes from "offset" on and nothing else. "piped" is the number of

@@ -5,6 +5,7 @@
  * fetch.c        messages and the loop
  * fetch_call.c   what a call asks which host for, and what its answers mean
  * fetch_blob.c   bytes into the daemon's pipe
+ * fetch_push.c   bytes of the daemon's files to the registry
  * fetch_auth.c   credentials and tokens, by host
  *
  * Strings of the configuration point into session.config, which lives as long as the session. */
@@ -27,7 +28,7 @@
 #define REPLY_MAX (64u << 10) /* error replies, tokens */
 #define MANIFEST_MAX (4 * 1048 * 1048)
 
-enum capability { CAPABILITY_PULL = 1, CAPABILITY_RESOLVE = 2 };
+enum capability { CAPABILITY_PULL = 1, CAPABILITY_RESOLVE = 2, CAPABILITY_PUSH = 4 };
 
 enum auth_type { AUTH_TYPE_NONE, AUTH_TYPE_CREDENTIALS, AUTH_TYPE_REFRESH, AUTH_TYPE_HEADER };
 
@@ -54,6 +55,7 @@ struct auth {
 			  it expired */
 	struct http_transfer *transfer;
 	bool token_post;
+	bool own_scope; /* a token for the other repositories, too, was refused */
 	unsigned token_attempts;
 };
 
@@ -69,7 +71,7 @@ struct host {
 	struct auth auth;
 };
 
-enum call_type { CALL_RESOLVE, CALL_BLOB };
+enum call_type { CALL_RESOLVE, CALL_BLOB, CALL_PUSH };
 enum call_state { CALL_RUNNING, CALL_WAIT_AUTH, CALL_WAIT_RETRY };
 
 /* Whose errors count more when no host has it. */
@@ -100,7 +102,7 @@ struct call {
 	unsigned resumes;
 	int64_t retry_at;
 
-	int fd;	       /* blob: the pipe, write end that does not block; else -1 */
+	int fd;	       /* blob: the pipe, write end that does not block; push: the file; else -1 */
 	int64_t off;   /* where in the blob the next byte belongs: the daemon has what is before */
 	int64_t asked; /* off when the request was made */
 	int64_t piped; /* bytes that were written to the pipe in all */
@@ -111,6 +113,7 @@ struct call {
 	struct err err;
 	struct err sink_err; /* why the body was not taken; kind 0 = it was */
 	bool reader_gone;    /* nobody reads the pipe any more */
+	struct push *push;   /* CALL_PUSH, fetch_push.c */
 };
 
 struct session {
@@ -119,6 +122,7 @@ struct session {
 	const char *original_host, *repository, *object;
 	bool push;
 	json_t *headers;
+	json_t *mount_from; /* repositories whose blobs may be mounted, for tokens */
 	struct host hosts[HOSTS_MAX];
 	size_t n_hosts;
 	struct http *http;
@@ -141,6 +145,24 @@ int call_begin(struct call *c,
 void call_send(struct call *c);
 /* This host has not got it: on to the next step, or the end. */
 void call_step_failed(struct call *c, enum failure failure, const struct err *err);
+
+/* The step's request is sent again after @ns. */
+void call_retry_in(struct call *c, int64_t ns);
+/* One more attempt, soon, or when a busy server wants it. */
+void call_retry(struct call *c, const struct http_reply *r);
+/* What every registry request carries; @authorized: the host's authorization, too. False = no
+ * memory. */
+bool call_headers(const struct call *c, const char *accept, bool authorized,
+		  struct curl_slist **list);
+bool header_add(struct curl_slist **list, const char *key, const char *value);
+bool media_is_document(const char *media_type); /* manifests and indexes: /manifests/ */
+
+/* fetch_push.c */
+int push_begin(struct call *c, const json_t *o, struct err *err) _must_check_;
+void push_send(struct call *c);
+/* The step is refused; true = it goes on in another way. */
+bool push_goes_on(struct call *c);
+void push_free(struct push *p);
 
 /* fetch_blob.c: the callbacks of a blob's transfer. */
 bool blob_on_body(void *arg, const struct http_reply *r);

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/str.h"
-#include "plugins/transfer/hosts.h"
+#include "core/hosts.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

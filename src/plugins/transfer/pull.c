@@ -15,7 +15,7 @@
 #include "core/lease.h"
 #include "oci/platform.h"
 #include "oci/reference.h"
-#include "plugins/transfer/hosts.h"
+#include "core/hosts.h"
 #include "plugins/transfer/internal.h"
 #include "plugins/verifier/verifier.h"
 

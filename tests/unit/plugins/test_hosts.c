@@ -15,7 +15,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "base/time.h"
-#include "plugins/transfer/hosts.h"
+#include "core/hosts.h"
 
 struct fix {
 	char dir[64];

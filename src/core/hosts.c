@@ -4,7 +4,7 @@
  * The directory of a host H:P is the first that exists of H_P_, H:P, _default below each configured
  * directory; of a plain host H it is H, then _default. Without a hosts.toml in it, *.crt are
  * authorities and NAME.cert with NAME.key client certificates. */
-#include "plugins/transfer/hosts.h"
+#include "core/hosts.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
