@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ctr images pull, push. The daemon pulls; what is given here goes to it, and its progress comes
+/* ctr images pull. The daemon pulls; what is given here goes to it, and its progress comes
  * back. */
 #include "ctr/cmd_images.h"
 #include "ctr/image.h"
 #include "ctr/record.h"
 #include "ctr/registry.h"
+
+#define DOWNLOADS_MAX 64
 
 static const struct ctr_flag pull_flags[] = {
 	{"platform", 0, CTR_STRINGS, "pull for this platform only; this host's when not given"},
@@ -16,9 +18,10 @@ static const struct ctr_flag pull_flags[] = {
 	{"print-chainid", 0, CTR_BOOL, "print the chain ID of the image's layers"},
 	{"local", 0, CTR_BOOL, "accepted as others write it; the daemon always does the work"},
 	{"max-concurrent-downloads", 0, CTR_INT,
-	 "not implemented: the daemon's configuration says it", "0"},
+	 "layers that are fetched at the same time; 0 = as the daemon is configured", "0"},
 	{"sync-fs", 0, CTR_BOOL,
-	 "accepted as others write it; the daemon's diff-service.sync_fs decides"},
+	 "have each layer on the disk before its snapshot is made, also where the daemon's "
+	 "configuration does not ask for it"},
 	{}};
 
 /* The message, without its name: labels, platforms, what is to be unpacked. */
@@ -77,6 +80,9 @@ static int pull(struct ctr *c, const char *name, struct registry *reg, struct er
 		r = registry_attach(reg, t, err);
 	if (r < 0)
 		return r;
+	transfer_options(t)->max_concurrent_downloads =
+		(uint32_t)ctr_int(c, "max-concurrent-downloads");
+	transfer_options(t)->sync_fs = ctr_bool(c, "sync-fs");
 	store.name = (char *)name;
 	return transfer_run(t, &reg->message.base, &store.base, stdout, err);
 }
@@ -84,13 +90,14 @@ static int pull(struct ctr *c, const char *name, struct registry *reg, struct er
 static int run_pull(struct ctr *c, struct err *err)
 {
 	struct registry reg _cleanup_registry_ = {};
+	int64_t downloads = ctr_int(c, "max-concurrent-downloads");
 	const char *name;
 	int r;
 
-	if (ctr_int(c, "max-concurrent-downloads") != 0)
-		return err_set(err, ERR_UNIMPLEMENTED,
-			       "--max-concurrent-downloads: set max_concurrent_downloads in the "
-			       "daemon's configuration");
+	if (downloads < 0 || downloads > DOWNLOADS_MAX)
+		return err_set(err, ERR_INVALID_ARGUMENT,
+			       "--max-concurrent-downloads must be between 0 and %d",
+			       DOWNLOADS_MAX);
 	r = record_arg(c, 0, "image reference", &name, err);
 	if (r == 0)
 		r = registry_init(c, name, &reg, err);
@@ -101,33 +108,19 @@ static int run_pull(struct ctr *c, struct err *err)
 	return r;
 }
 
-static const struct ctr_flag push_flags[] = {
-	{"platform", 0, CTR_STRINGS, "push this platform only"},
-	{"manifest", 0, CTR_STRING, "digest of the manifest to push"},
-	{"manifest-type", 0, CTR_STRING, "media type of that manifest",
-	 "application/vnd.oci.image.manifest.v1+json"},
-	{"max-concurrent-uploaded-layers", 0, CTR_INT, "layers that are uploaded at the same time",
-	 "0"},
-	{"local", 0, CTR_BOOL, "accepted as others write it"},
-	{"allow-non-distributable-blobs", 0, CTR_BOOL,
-	 "push layers that are marked as not to be distributed"},
-	{}};
-
 const struct ctr_command images_pull = {
 	.name = "pull",
 	.usage = "pull an image from a registry",
 	.args = "[flags] <ref>",
-	.description = "   The daemon fetches the image and unpacks it, and the progress is shown. "
-		       "Without --user the credentials that `docker login`\n"
-		       "   has stored for the registry are used ($DOCKER_CONFIG/config.json or "
-		       "~/.docker/config.json), but no credential helpers.",
+	.description =
+		"   The daemon fetches the image and unpacks it, and the progress is shown. "
+		"Without --user the credentials that `docker login`,\n"
+		"   `podman login` and the like have stored for the registry are used, or what "
+		"the credential helpers that they name say: from\n"
+		"   $REGISTRY_AUTH_FILE, or $DOCKER_CONFIG/config.json or "
+		"~/.docker/config.json, or $XDG_RUNTIME_DIR/containers/auth.json. Mirrors\n"
+		"   and certificates are found where the daemon's configuration says, else in "
+		"/etc/containerd/certs.d and /etc/docker/certs.d.",
 	.flags = CTR_FLAGS(registry_flags, pull_flags),
 	.run = run_pull,
-};
-const struct ctr_command images_push = {
-	.name = "push",
-	.usage = "push an image to a registry (not implemented)",
-	.args = "[flags] <remote> [<local>]",
-	.flags = CTR_FLAGS(registry_flags, push_flags),
-	.run = record_unimplemented,
 };

@@ -53,6 +53,7 @@ struct transfer {
 	pthread_cond_t changed;
 	int stop_fd; /* readable: stop reading what goes to the daemon */
 	const Google__Protobuf__Any *source, *destination;
+	PB_TRANSFER(TransferOptions) options;
 	bool call_ended;
 	struct err call_err;
 	/* display, under the lock */
@@ -422,13 +423,11 @@ static void *call_thread(void *arg)
 {
 	struct transfer *t = arg;
 	PB_TRANSFER(TransferRequest) req = PB_TRANSFER_INIT(TRANSFER_REQUEST);
-	PB_TRANSFER(TransferOptions) options = PB_TRANSFER_INIT(TRANSFER_OPTIONS);
 	struct err e = ERR_INIT;
 
 	req.source = (Google__Protobuf__Any *)t->source;
 	req.destination = (Google__Protobuf__Any *)t->destination;
-	options.progress_stream = (char *)t->sides[SIDE_PROGRESS].id;
-	req.options = &options;
+	req.options = &t->options;
 	if (client_call(t->c->client, &t->c->ctx, PB_TRANSFER_SERVICE, "Transfer", &req.base, NULL,
 			&e) == 0)
 		e = ERR_INIT;
@@ -598,9 +597,17 @@ int transfer_new(struct ctr *c, struct transfer **ret, struct err *err)
 	if (!t->progress_arena)
 		return err_nomem(err);
 	r = side_open(t, SIDE_PROGRESS, serve_progress, err);
-	if (r == 0)
-		*ret = TAKE_PTR(t);
-	return r;
+	if (r < 0)
+		return r;
+	containerd__services__transfer__v1__transfer_options__init(&t->options);
+	t->options.progress_stream = (char *)t->sides[SIDE_PROGRESS].id;
+	*ret = TAKE_PTR(t);
+	return 0;
+}
+
+PB_TRANSFER(TransferOptions) * transfer_options(struct transfer *t)
+{
+	return &t->options;
 }
 
 void transfer_free(struct transfer *t)

@@ -36,6 +36,9 @@ int transfer_add_source(struct transfer *t, int fd, const char **ret_id,
 int transfer_add_sink(struct transfer *t, int fd, const char **ret_id,
 		      struct err *err) _must_check_;
 
+/* Options of the call, to be filled before it is made; the progress stream is set already. */
+PB_TRANSFER(TransferOptions) * transfer_options(struct transfer *t);
+
 /* Makes the call. Progress goes to @out: redrawn when that is a terminal, else a line for each
  * change. */
 int transfer_run(struct transfer *t, const ProtobufCMessage *source,

@@ -414,6 +414,7 @@ int plugin_transfer_local_init(struct plugin_init *in, struct err *err)
 		.temp = path_join(in->arena, in->root, "tmp"),
 		.config_path = cfg_str(in, "config_path"),
 		.max_downloads = (int)MIN(cfg_int(in, "max_concurrent_downloads"), (int64_t)64),
+		.max_uploads = (int)MIN(cfg_int(in, "max_concurrent_uploaded_layers"), (int64_t)64),
 		.default_snapshotter = "overlayfs",
 		.sync_fs = config_get_bool(
 			config_plugin(in->config, PLUGIN_TYPE("service.v1.diff-service")),

@@ -3,6 +3,10 @@
  * is to be done. */
 #include "plugins/transfer/transfer.h"
 
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
 #include "base/log.h"
 #include "base/str.h"
 #include "core/lease.h"
@@ -16,6 +20,7 @@
 #define DESC(x) containerd__types__transfer__##x##__descriptor
 
 #define AUTH_MAX (1u << 20)
+#define CHUNK (64u << 10)
 
 /* One Transfer call. */
 struct call {
@@ -26,6 +31,7 @@ struct call {
 	struct arena *auth_arena; /* of the answers: they are asked for on whatever thread needs
 				     them, one at a time */
 	struct transfer_watch watch;
+	const Containerd__Services__Transfer__V1__TransferOptions *options; /* or NULL */
 };
 
 static void call_done(struct call *c)
@@ -217,6 +223,25 @@ static int store_get(struct ctx *ctx, const Google__Protobuf__Any *any, struct t
 
 /* ---- the pairs ---- */
 
+static int push(struct call *c, const Google__Protobuf__Any *src, const Google__Protobuf__Any *dst,
+		struct err *err)
+{
+	struct transfer_registry to;
+	struct transfer_store from;
+	int e = store_get(c->ctx, src, &from, err);
+	if (e == 0)
+		e = registry_get(c, dst, &to, err);
+	if (e < 0)
+		return e;
+	struct transfer_push p = {
+		.name = from.name, .platforms = from.platforms, .n_platforms = from.n_platforms};
+	if (c->options) {
+		p.non_distributable = c->options->allow_non_distributable;
+		p.max_uploads = (int)MIN(c->options->max_concurrent_uploads, (uint32_t)64);
+	}
+	return transfer_push(c->ctx, c->s->transfer, &p, &to, &c->watch, err);
+}
+
 static int pull(struct call *c, const Google__Protobuf__Any *src, const Google__Protobuf__Any *dst,
 		struct err *err)
 {
@@ -292,23 +317,71 @@ static int export(struct call *c, const Google__Protobuf__Any *src,
 	return e;
 }
 
+static int copy_bytes(struct ctx *ctx, int fd, struct byte_sink *out, struct err *err)
+{
+	_cleanup_free_ char *chunk = malloc(CHUNK);
+	int r = chunk ? 0 : err_nomem(err);
+	while (r == 0) {
+		ssize_t n = read(fd, chunk, CHUNK);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? err_errno(err, errno, "read an archive") : 0;
+		r = ctx_check(ctx, err);
+		if (r == 0)
+			r = byte_sink_write(out, chunk, (size_t)n, err);
+	}
+	return r;
+}
+
+/* An archive as it comes, back to the client. */
+static int echo(struct call *c, const Google__Protobuf__Any *src, const Google__Protobuf__Any *dst,
+		struct err *err)
+{
+	TR(ImageImportStream) * from;
+	TR(ImageExportStream) * to;
+	struct byte_source *in;
+	struct byte_sink *out;
+	struct err broken = ERR_INIT;
+	int e = rpc_unpack(c->ctx->arena, &DESC(image_import_stream), src->value.data,
+			   src->value.len, &from, err);
+	if (e == 0)
+		e = rpc_unpack(c->ctx->arena, &DESC(image_export_stream), dst->value.data,
+			       dst->value.len, &to, err);
+	if (e == 0)
+		e = byte_source_open(c->ctx, c->s, from->stream, &in, err);
+	if (e < 0)
+		return e;
+	e = byte_sink_open(c->ctx, c->s, to->stream, &out, err);
+	if (e == 0) {
+		e = copy_bytes(c->ctx, byte_source_fd(in), out, err);
+		byte_sink_close(out);
+	}
+	int b = byte_source_close(in, e < 0, &broken);
+	return b < 0 ? err_copy(err, &broken) : e;
+}
+
 static const struct {
 	const char *from, *to;
 	int (*fn)(struct call *c, const Google__Protobuf__Any *src,
 		  const Google__Protobuf__Any *dst, struct err *err);
 } pairs[] = {
 	{"containerd.types.transfer.OCIRegistry", "containerd.types.transfer.ImageStore", pull},
+	{"containerd.types.transfer.ImageStore", "containerd.types.transfer.OCIRegistry", push},
 	{"containerd.types.transfer.ImageStore", "containerd.types.transfer.ImageStore", tag},
 	{"containerd.types.transfer.ImageImportStream", "containerd.types.transfer.ImageStore",
 	 import},
 	{"containerd.types.transfer.ImageStore", "containerd.types.transfer.ImageExportStream",
 	 export},
+	{"containerd.types.transfer.ImageImportStream",
+	 "containerd.types.transfer.ImageExportStream", echo},
 };
 
 static int transfer(struct rpc_call *call, const void *req, struct err *err)
 {
 	const Containerd__Services__Transfer__V1__TransferRequest *r = req;
-	_cleanup_(call_done) struct call c = {.ctx = rpc_ctx(call), .s = rpc_data(call)};
+	_cleanup_(call_done) struct call c = {
+		.ctx = rpc_ctx(call), .s = rpc_data(call), .options = r->options};
 	const char *from = type_of(r->source), *to = type_of(r->destination), *ns;
 	int e = ctx_namespace(c.ctx, &ns, err);
 	if (e < 0)

@@ -16,6 +16,8 @@ int transfer_new(const struct transfer_options *o, struct transfer **ret, struct
 	t->o = *o;
 	if (t->o.max_downloads < 1)
 		t->o.max_downloads = 1;
+	if (t->o.max_uploads < 1)
+		t->o.max_uploads = 1;
 	*ret = t;
 	return 0;
 }

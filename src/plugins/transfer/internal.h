@@ -57,6 +57,23 @@ struct unpack {
 };
 int unpack_image(struct unpack *u, struct err *err) _must_check_;
 
+/* A session with the hosts that stand for @ref's registry. @push NULL = for a pull. */
+struct session_push {
+	const char *const *mount_from; /* other repositories that a token is wanted for */
+	size_t n_mount_from;
+};
+struct reference;
+int session_open(struct ctx *ctx, struct transfer *t, const struct transfer_registry *r,
+		 const struct reference *ref, const struct session_push *push, struct fetch **ret,
+		 struct err *err) _must_check_;
+
+/* The label of a blob that names the repositories of @host ("docker.io", "h:5000") that have it:
+ * its key, its value with one more, and the one of them that a push to @repo may best take it from
+ * ("" = none). NULL = no memory (but source_nearest). */
+const char *source_key(struct arena *a, const char *host);
+const char *source_value(struct arena *a, const char *have, const char *repo);
+const char *source_nearest(struct arena *a, const char *have, const char *repo);
+
 /* Names an image, with the event that goes with it. */
 int store_image(struct ctx *ctx, struct transfer *t, const char *name,
 		const struct descriptor *target, const struct labels *labels, struct reporter *rep,

@@ -15,7 +15,6 @@
 #include "core/lease.h"
 #include "oci/platform.h"
 #include "oci/reference.h"
-#include "core/hosts.h"
 #include "plugins/transfer/internal.h"
 #include "plugins/verifier/verifier.h"
 
@@ -56,22 +55,6 @@ struct pull {
 };
 
 /* ---- labels ---- */
-
-/* The repositories of one host that a blob is known to come from: sorted, each once. */
-static const char *source_value(struct arena *a, const char *have, const char *repo)
-{
-	struct labels set = {0};
-	char **parts = str_split(a, have ? have : "", ',', NULL);
-	const char *out = "";
-	for (; parts && *parts; parts++)
-		if (**parts && labels_set(a, &set, *parts, "") < 0)
-			return NULL;
-	if (labels_set(a, &set, repo, "") < 0)
-		return NULL;
-	for (size_t i = 0; out && i < set.n; i++)
-		out = arena_printf(a, "%s%s%s", out, i ? "," : "", set.v[i].key);
-	return out;
-}
 
 /* Labels of a blob that is there already: the new ones are added. */
 static int label_existing(struct pull *p, struct ctx *ctx, const char *digest,
@@ -631,34 +614,6 @@ static int layers_and_snapshots(struct pull *p, struct err *err)
 
 /* ---- the whole ---- */
 
-static int open_registry(struct pull *p, const struct transfer_registry *from, struct err *err)
-{
-	struct hosts hosts;
-	struct arena *a = p->ctx->arena;
-	int r = hosts_load(p->ctx, str_or(from->host_dir, p->t->o.config_path), p->ref.host,
-			   from->default_scheme, &hosts, err);
-	if (r < 0)
-		return r;
-	struct fetch_header *headers = arena_new_array(a, struct fetch_header, from->headers.n + 1);
-	if (!headers)
-		return err_nomem(err);
-	for (size_t i = 0; i < from->headers.n; i++)
-		headers[i] =
-			(struct fetch_header){from->headers.v[i].key, from->headers.v[i].value};
-	struct fetch_options o = {.original_host = p->ref.host,
-				  .repository = p->ref.repository,
-				  .object = *p->ref.digest ? p->ref.digest : p->ref.tag,
-				  .hosts = hosts.v,
-				  .n_hosts = hosts.n,
-				  .headers = headers,
-				  .n_headers = from->headers.n,
-				  .auth = from->auth,
-				  .auth_arg = from->auth_arg,
-				  .log = from->log,
-				  .log_arg = from->log_arg};
-	return fetch_start(p->ctx, &o, &p->fetch, err);
-}
-
 /* Before anything of the image is fetched. */
 static int verify_image(struct pull *p, const char *name, const struct descriptor *target,
 			struct err *err)
@@ -687,7 +642,7 @@ static int pull_image(struct pull *p, const struct transfer_registry *from, stru
 	if (!text)
 		return err_nomem(err);
 	report_step(&p->rep, text);
-	int r = open_registry(p, from, err);
+	int r = session_open(p->ctx, p->t, from, &p->ref, NULL, &p->fetch, err);
 	if (r == 0)
 		r = fetch_resolve(p->fetch, p->ctx, &fd, err);
 	if (r < 0)
@@ -724,11 +679,7 @@ int transfer_pull(struct ctx *ctx, struct transfer *t, const struct transfer_reg
 	int r = reference_parse(ctx->arena, from->reference, &p.ref, err);
 	if (r < 0)
 		return r;
-	const char *colon = strrchr(p.ref.host, ':');
-	size_t host_len =
-		colon && !strchr(colon, ']') ? (size_t)(colon - p.ref.host) : strlen(p.ref.host);
-	p.source_key = arena_printf(ctx->arena, "containerd.io/distribution.source.%.*s",
-				    (int)host_len, p.ref.host);
+	p.source_key = source_key(ctx->arena, p.ref.host);
 	if (!p.source_key)
 		return err_nomem(err);
 	r = lease_guard_begin(ctx, t->o.db, &lease, err);

@@ -21,8 +21,9 @@ struct transfer_options {
 	struct event_exchange *events;
 	struct pool *pool;
 	const char *temp;	 /* directory for archives that are being imported */
-	const char *config_path; /* hosts.toml directories, ":"-separated */
+	const char *config_path; /* hosts.toml directories, ":"-separated; "" = those in /etc */
 	int max_downloads;
+	int max_uploads;
 	const char *default_snapshotter;
 	struct image_verifier *verifier; /* of pulls, borrowed; NULL = none */
 	bool sync_fs; /* the file system of an unpacked layer is on the disk before its snapshot is
@@ -87,6 +88,22 @@ struct transfer_store {
 
 int transfer_pull(struct ctx *ctx, struct transfer *t, const struct transfer_registry *from,
 		  const struct transfer_store *to, const struct transfer_watch *watch,
+		  struct err *err) _must_check_;
+
+struct transfer_push {
+	const char *name; /* of the image */
+	const struct platform *platforms;
+	size_t n_platforms;	/* 0 = all that the image has */
+	bool non_distributable; /* send layers that are marked as not to be distributed, too */
+	int max_uploads;	/* 0 = as configured */
+};
+
+/* Sends an image's blobs, then its manifests, then gives the last of them the reference's tag.
+ *
+ * -ERR_NOT_FOUND        the image, or a part of it, is not there
+ * and what hosts_load() and fetch_push() say. */
+int transfer_push(struct ctx *ctx, struct transfer *t, const struct transfer_push *from,
+		  const struct transfer_registry *to, const struct transfer_watch *watch,
 		  struct err *err) _must_check_;
 
 /* Reads a tar of an OCI layout or a docker archive from @fd (pipe or file) and stores its images.
