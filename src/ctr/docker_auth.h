@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Credentials that `docker login` has stored: the member "auths" of ~/.docker/config.json.
- * Credential helpers are not asked. */
+/* Credentials that a login has stored, or that a credential helper knows.
+ *
+ * Files, the first that has something counts: $REGISTRY_AUTH_FILE, which when set is the only one;
+ * $DOCKER_CONFIG/config.json or ~/.docker/config.json; $XDG_RUNTIME_DIR/containers/auth.json (or
+ * /run/containers/UID/auth.json); ~/.config/containers/auth.json. In a file "credHelpers" comes
+ * first, then "credsStore", then "auths", whose names may be hosts, their URLs, or, without a
+ * scheme, a host with the beginning of a repository. A helper NAME is the program
+ * docker-credential-NAME, which is asked `get` and may take a minute. */
 #pragma once
 
 #include "base/arena.h"
@@ -12,13 +18,13 @@ struct docker_auth {
 	bool token; /* the secret is an identity token */
 };
 
-/* What the file @text says about the registry @host ("docker.io", "10.0.0.1:5000").
+/* What the file @text says about the registry @host ("docker.io", "10.0.0.1:5000") and @repository
+ * ("" = any).
  *
  * -ERR_NOT_FOUND         nothing
- * -ERR_INVALID_ARGUMENT  no JSON, or an entry that cannot be read */
+ * -ERR_INVALID_ARGUMENT  no JSON, an entry that cannot be read, a helper that failed */
 int docker_auth_find(struct arena *a, const char *text, size_t n, const char *host,
+		     const char *repository, struct docker_auth *ret, struct err *err) _must_check_;
+/* The same from the files. */
+int docker_auth_load(struct arena *a, const char *host, const char *repository,
 		     struct docker_auth *ret, struct err *err) _must_check_;
-/* The same from $DOCKER_CONFIG/config.json or ~/.docker/config.json; a file that is not there is
- * -ERR_NOT_FOUND. */
-int docker_auth_load(struct arena *a, const char *host, struct docker_auth *ret,
-		     struct err *err) _must_check_;

@@ -162,7 +162,7 @@ static int answer(void *arg, struct arena *a, const char *host, const char *refe
 	const struct registry *reg = arg;
 
 	if (!reg->has_given)
-		return docker_auth_load(a, host, ret, err);
+		return docker_auth_load(a, host, reg->repository, ret, err);
 	/* Only for what they were given for. */
 	if (*reference && !streq(reference, reg->message.reference))
 		return err_set(err, ERR_NOT_FOUND, "credentials of \"%.200s\"", reference);
@@ -219,6 +219,7 @@ int registry_init(struct ctr *c, const char *reference, struct registry *ret, st
 		registry_done(ret);
 		return r;
 	}
+	ret->repository = ref.repository;
 	ret->message.reference = (char *)reference;
 	ret->message.resolver = &ret->resolver;
 	ret->resolver.host_dir =

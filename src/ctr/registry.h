@@ -12,7 +12,8 @@ struct registry {
 	PB_TRANSFER_TYPES(RegistryResolver) resolver;
 	struct docker_auth given; /* --user, --refresh */
 	bool has_given;
-	char *hosts_dir; /* made for this transfer, NULL = none */
+	const char *repository; /* of the reference */
+	char *hosts_dir;	/* made for this transfer, NULL = none */
 };
 #define _cleanup_registry_ _cleanup_(registry_done)
 

@@ -30,7 +30,7 @@ static int find(struct arena *a, const char *text, const char *host, struct dock
 {
 	struct err err = ERR_INIT;
 
-	return docker_auth_find(a, text, strlen(text), host, ret, &err);
+	return docker_auth_find(a, text, strlen(text), host, "", ret, &err);
 }
 
 /* "bob:sec:ret" */
@@ -115,7 +115,9 @@ static void entries_that_cannot_be_read_are_errors(void **state)
 		{"{\"auths\":{\"reg\":7}}", -ERR_NOT_FOUND},
 		{"{\"auths\":[]}", -ERR_NOT_FOUND},
 		{"[]", -ERR_NOT_FOUND},
-		{"{\"credsStore\":\"x\"}", -ERR_NOT_FOUND},
+		{"{\"credsStore\":7}", -ERR_NOT_FOUND},
+		{"{\"credsStore\":\"../x\"}", -ERR_INVALID_ARGUMENT},
+		{"{\"credsStore\":\"that-is-not-there\"}", -ERR_NOT_FOUND},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -136,18 +138,105 @@ static void file_is_found_by_environment_or_home(void **state)
 	assert_int_equal(mkdir_p(path_join(*state, dir, ".docker"), 0700), 0);
 	unsetenv("DOCKER_CONFIG");
 	setenv("HOME", dir, 1);
-	assert_int_equal(docker_auth_load(*state, "reg", &auth, &err), -ERR_NOT_FOUND);
+	assert_int_equal(docker_auth_load(*state, "reg", "", &auth, &err), -ERR_NOT_FOUND);
 	assert_int_equal(file_write(AT_FDCWD, path_join(*state, dir, ".docker/config.json"), text,
 				    strlen(text), 0600),
 			 0);
-	assert_int_equal(docker_auth_load(*state, "reg", &auth, &err), 0);
+	assert_int_equal(docker_auth_load(*state, "reg", "", &auth, &err), 0);
 	setenv("DOCKER_CONFIG", dir, 1);
-	assert_int_equal(docker_auth_load(*state, "reg", &auth, &err), -ERR_NOT_FOUND);
+	assert_int_equal(docker_auth_load(*state, "reg", "", &auth, &err), -ERR_NOT_FOUND);
 	assert_int_equal(file_write(AT_FDCWD, path_join(*state, dir, "config.json"), text,
 				    strlen(text), 0600),
 			 0);
-	assert_int_equal(docker_auth_load(*state, "reg", &auth, &err), 0);
+	assert_int_equal(docker_auth_load(*state, "reg", "", &auth, &err), 0);
 	assert_string_equal(auth.username, "bob");
+	assert_int_equal(rm_rf(AT_FDCWD, dir), 0);
+}
+
+static void longest_repository_wins(void **state)
+{
+	/* "bob:sec:ret", "a:1", "b:2" */
+	static const char text[] = "{\"auths\":{\"reg\":{\"auth\":\"" AUTH "\"},"
+				   "\"reg/team\":{\"auth\":\"YTox\"},"
+				   "\"reg/team/app\":{\"auth\":\"Yjoy\"}}}";
+	static const struct {
+		const char *repository, *user;
+	} cases[] = {
+		{"team/app", "b"}, {"team/app/x", "b"},	 {"team/apple", "a"},
+		{"team", "a"},	   {"teams/app", "bob"}, {"", "bob"},
+	};
+	struct docker_auth auth;
+	struct err err = ERR_INIT;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		assert_int_equal(docker_auth_find(*state, text, strlen(text), "reg",
+						  cases[i].repository, &auth, &err),
+				 0);
+		assert_string_equal(auth.username, cases[i].user);
+	}
+}
+
+static void helpers_are_asked_before_the_entries(void **state)
+{
+	static const char program[] =
+		"#!/bin/sh\n"
+		"read -r server\n"
+		"case $1-$server in\n"
+		"get-reg) echo '{\"Username\":\"h\",\"Secret\":\"s\"}' ;;\n"
+		"get-https://index.docker.io/v1/) echo "
+		"'{\"Username\":\"<token>\",\"Secret\":\"tok\"}' ;;\n"
+		"get-broken) exit 3 ;;\n"
+		"*) echo credentials not found in native keychain; exit 1 ;;\n"
+		"esac\n";
+	static const char text[] =
+		"{\"credsStore\":\"none\",\"credHelpers\":{\"reg\":\"one\","
+		"\"docker.io\":\"one\",\"broken\":\"one\",\"other\":\"one\"},"
+		"\"auths\":{\"reg\":{\"auth\":\"" AUTH "\"},\"other\":{\"auth\":\"" AUTH "\"}}}";
+	char dir[] = "/tmp/test-docker-auth-XXXXXX";
+	const char *path = getenv("PATH");
+	struct docker_auth auth;
+
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(file_write(AT_FDCWD, path_join(*state, dir, "docker-credential-one"),
+				    program, strlen(program), 0755),
+			 0);
+	setenv("PATH", arena_printf(*state, "%s:%s", dir, path), 1);
+	assert_int_equal(find(*state, text, "reg", &auth), 0);
+	assert_string_equal(auth.username, "h");
+	assert_string_equal(auth.secret, "s");
+	assert_int_equal(find(*state, text, "registry-1.docker.io", &auth), 0);
+	assert_true(auth.token);
+	assert_string_equal(auth.secret, "tok");
+	/* It does not know that one: the file does. */
+	assert_int_equal(find(*state, text, "other", &auth), 0);
+	assert_string_equal(auth.username, "bob");
+	assert_int_equal(find(*state, text, "broken", &auth), -ERR_INVALID_ARGUMENT);
+	setenv("PATH", path, 1);
+	assert_int_equal(rm_rf(AT_FDCWD, dir), 0);
+}
+
+static void file_of_podman_is_found(void **state)
+{
+	static const char text[] = "{\"auths\":{\"reg\":{\"auth\":\"" AUTH "\"}}}";
+	char dir[] = "/tmp/test-docker-auth-XXXXXX";
+	struct err err = ERR_INIT;
+	struct docker_auth auth;
+	char *file;
+
+	assert_non_null(mkdtemp(dir));
+	file = path_join(*state, dir, "containers/auth.json");
+	assert_int_equal(mkdir_p(path_join(*state, dir, "containers"), 0700), 0);
+	assert_int_equal(file_write(AT_FDCWD, file, text, strlen(text), 0600), 0);
+	unsetenv("DOCKER_CONFIG");
+	setenv("HOME", dir, 1);
+	setenv("XDG_RUNTIME_DIR", dir, 1);
+	assert_int_equal(docker_auth_load(*state, "reg", "", &auth, &err), 0);
+	unsetenv("XDG_RUNTIME_DIR");
+	assert_int_equal(docker_auth_load(*state, "reg", "", &auth, &err), -ERR_NOT_FOUND);
+	setenv("REGISTRY_AUTH_FILE", file, 1);
+	assert_int_equal(docker_auth_load(*state, "reg", "", &auth, &err), 0);
+	assert_string_equal(auth.username, "bob");
+	unsetenv("REGISTRY_AUTH_FILE");
 	assert_int_equal(rm_rf(AT_FDCWD, dir), 0);
 }
 
@@ -164,6 +253,10 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(file_is_found_by_environment_or_home, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(longest_repository_wins, setup, teardown),
+		cmocka_unit_test_setup_teardown(helpers_are_asked_before_the_entries, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(file_of_podman_is_found, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
