@@ -133,11 +133,12 @@ static int send_unpack(struct worker *w, const struct unpack_request *r, struct 
 {
 	int fds[MSG_FDS_MAX] = {r->input_fd, r->target_fd};
 	size_t n = r->whiteouts == UNPACK_OVERLAY ? MIN(r->n_lowers, MSG_FDS_MAX - 2) : 0;
-	_cleanup_json_ json_t *m = json_pack(
-		"{s:{s:s,s:s,s:b,s:I,s:I}}", "unpack", "media_type",
-		r->media_type ? r->media_type : "", "whiteouts",
-		r->whiteouts == UNPACK_PLAIN ? "plain" : "overlay", "userxattr", (int)r->userxattr,
-		"max_bytes", (json_int_t)r->max_bytes, "max_entries", (json_int_t)r->max_entries);
+	_cleanup_json_ json_t *m =
+		json_pack("{s:{s:s,s:s,s:b,s:b,s:I,s:I}}", "unpack", "media_type",
+			  r->media_type ? r->media_type : "", "whiteouts",
+			  r->whiteouts == UNPACK_PLAIN ? "plain" : "overlay", "userxattr",
+			  (int)r->userxattr, "alone", (int)r->alone, "max_bytes",
+			  (json_int_t)r->max_bytes, "max_entries", (json_int_t)r->max_entries);
 
 	if (!m)
 		return err_nomem(err);

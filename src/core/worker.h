@@ -55,9 +55,11 @@ struct unpack_request {
 				 * (below that, those that matter least   are left out) */
 	size_t n_lowers;
 	enum unpack_whiteouts whiteouts;
-	bool userxattr;	     /* user.overlay.opaque instead of trusted.overlay.opaque */
-	int64_t max_bytes;   /* of the uncompressed stream; 0 = 1 TiB */
-	int64_t max_entries; /* 0 = 16 million */
+	bool alone;	   /* UNPACK_OVERLAY: the lower directories are not known yet; a layer that
+			      depends on them is -ERR_ABORTED */
+	bool userxattr;	   /* user.overlay.opaque instead of trusted.overlay.opaque */
+	int64_t max_bytes; /* of the uncompressed stream; 0 = 1 TiB */
+	int64_t max_entries;				  /* 0 = 16 million */
 	void (*progress)(void *arg, int64_t input_bytes); /* on the caller's thread, every few
 							     hundred ms; may be NULL */
 	void *arg;

@@ -23,6 +23,7 @@
 #include "core/snapshot.h"
 #include "daemon/daemon_internal.h"
 #include "daemon/plugin_inits.h"
+#include "oci/platform.h"
 #include "plugins/mounts/manager.h"
 #include "plugins/restart/monitor.h"
 #include "plugins/runtime/runtime.h"
@@ -404,6 +405,60 @@ static void transfer_stop(void *p)
 	transfer_free(p);
 }
 
+static bool has_plugin(const struct plugin_init *in, const char *type, const char *id)
+{
+	void *unused;
+	return plugin_get(in->set, type, id, &unused, NULL) == 0;
+}
+
+/* One [[unpack_config]]. 0 = it is left out. */
+static int unpack_rule(struct plugin_init *in, const struct toml_value *t,
+		       struct transfer_unpack_rule *ret, struct err *err)
+{
+	struct transfer_unpack_rule r = {
+		.snapshotter = str_or(config_get_string(t, "snapshotter"), "overlayfs"),
+		.config_type = str_or(config_get_string(t, "config_type"), ""),
+		.layer_types = config_get_strings(in->arena, t, "layer_types")};
+	const char *platform = config_get_string(t, "platform");
+	const char *differ = str_or(config_get_string(t, "differ"), "walking");
+	bool optional = config_get_bool(t, "optional");
+	int x = str_empty(platform) ? 0 : platform_parse(in->arena, platform, &r.platform, err);
+	if (x < 0)
+		return err_prefix(err, "unpack_config: platform \"%s\"", platform);
+	if (str_empty(platform) && platform_host(in->arena, &r.platform) < 0)
+		return err_nomem(err);
+	while (r.layer_types && r.layer_types[r.n_layer_types])
+		r.n_layer_types++;
+	if (!has_plugin(in, PLUGIN_TYPE("snapshotter.v1"), r.snapshotter))
+		return optional ? 0
+				: err_set(err, ERR_NOT_FOUND, "unpack_config: snapshotter %s",
+					  r.snapshotter);
+	if (!streq(differ, "walking"))
+		return optional ? 0
+				: err_set(err, ERR_UNIMPLEMENTED, "unpack_config: differ %s",
+					  differ);
+	*ret = r;
+	return 1;
+}
+
+static int unpack_rules(struct plugin_init *in, struct transfer_options *o, struct err *err)
+{
+	const struct toml_value *list = config_get(in->values, "unpack_config");
+	size_t n = list && list->type == TOML_ARRAY ? list->array.n : 0;
+	struct transfer_unpack_rule *v =
+		arena_new_array(in->arena, struct transfer_unpack_rule, n + 1);
+	if (!v)
+		return err_nomem(err);
+	for (size_t i = 0; i < n; i++) {
+		int r = unpack_rule(in, list->array.v[i], &v[o->n_rules], err);
+		if (r < 0)
+			return r;
+		o->n_rules += (size_t)r;
+	}
+	o->rules = v;
+	return 0;
+}
+
 int plugin_transfer_local_init(struct plugin_init *in, struct err *err)
 {
 	struct daemon *d = daemon_of(in);
@@ -415,6 +470,8 @@ int plugin_transfer_local_init(struct plugin_init *in, struct err *err)
 		.config_path = cfg_str(in, "config_path"),
 		.max_downloads = (int)MIN(cfg_int(in, "max_concurrent_downloads"), (int64_t)64),
 		.max_uploads = (int)MIN(cfg_int(in, "max_concurrent_uploaded_layers"), (int64_t)64),
+		.max_unpacks = (int)MIN(cfg_int(in, "max_concurrent_unpacks"), (int64_t)64),
+		.check_platform = cfg_bool(in, "check_platform_supported"),
 		.default_snapshotter = "overlayfs",
 		.sync_fs = config_get_bool(
 			config_plugin(in->config, PLUGIN_TYPE("service.v1.diff-service")),
@@ -425,6 +482,9 @@ int plugin_transfer_local_init(struct plugin_init *in, struct err *err)
 	if (r < 0 && r != -ERR_NOT_FOUND)
 		return r;
 	o.verifier = verifier;
+	r = unpack_rules(in, &o, err);
+	if (r < 0)
+		return r;
 	r = o.temp ? transfer_new(&o, &d->services.transfer, err) : err_nomem(err);
 	in->instance = d->services.transfer;
 	in->stop = transfer_stop;

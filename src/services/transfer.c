@@ -250,10 +250,10 @@ static int pull(struct call *c, const Google__Protobuf__Any *src, const Google__
 	int e = registry_get(c, src, &from, err);
 	if (e == 0)
 		e = store_get(c->ctx, dst, &to, err);
-	if (e == 0 && (to.n_extra || to.manifest_limit))
-		return err_set(err, ERR_UNIMPLEMENTED,
-			       "pull \"%s\" with extra references or a limit of manifests",
-			       from.reference);
+	if (e == 0 && c->options) {
+		to.max_downloads = (int)MIN(c->options->max_concurrent_downloads, (uint32_t)64);
+		to.sync_fs = c->options->sync_fs;
+	}
 	return e < 0 ? e : transfer_pull(c->ctx, c->s->transfer, &from, &to, &c->watch, err);
 }
 

@@ -11,8 +11,10 @@
  * ---- role "unpack": one request a process ----
  *
  * d>w
- * {"unpack":{"media_type":"...","whiteouts":"overlay"|"plain","userxattr":bool,"max_bytes":n,"max_entries":n}}
- *     descriptors: input, target directory, lower directories (topmost first)
+ * {"unpack":{"media_type":"...","whiteouts":"overlay"|"plain","userxattr":bool,"alone":bool,"max_bytes":n,"max_entries":n}}
+ *     descriptors: input, target directory, lower directories (topmost first). "alone": there
+ *     are some, but they are not known yet; a layer that depends on them is answered by an error
+ *     of kind "aborted"
  * w>d {"progress":input bytes read}                                    any number of times
  * w>d {"ok":{"diff_id":"sha256:...","size":n,"entries":n}} or an error; then the worker ends
  *

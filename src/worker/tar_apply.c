@@ -658,6 +658,8 @@ static int apply_one(struct apply *a, struct archive_entry *ae, struct err *err)
 	if (r == 0)
 		return 0;
 fail:
+	if (a->tree.wanted_lowers)
+		err_set(err, ERR_ABORTED, "it needs the layers below");
 	return err_prefix(err, "apply layer entry \"%s\"",
 			  tree_quote(e.name ? e.name : "", q, sizeof(q)));
 }
@@ -738,6 +740,7 @@ int tar_apply(const struct tar_apply_options *o, tar_read_fn fn, void *arg, int6
 	int r;
 
 	tree_init(&a.tree, o->root_fd, o->lower_fds, o->overlay ? o->n_lowers : 0, !o->keep_owner);
+	a.tree.alone = o->overlay && o->alone;
 	a.arena = arena_new(DIR_TIMES_MAX);
 	a.archive = archive_read_new();
 	r = a.arena && a.archive ? apply_entries(&a, ret_entries, err) : err_nomem(err);

@@ -17,9 +17,11 @@ struct tar_apply_options {
 	int root_fd;
 	const int *lower_fds; /* overlay: topmost first */
 	size_t n_lowers;
-	bool overlay;	 /* whiteouts become 0:0 devices and opaque attributes; else they delete */
-	bool userxattr;	 /* user.overlay.opaque instead of trusted.overlay.opaque */
-	bool keep_owner; /* do not change owners: for processes that may not */
+	bool overlay; /* whiteouts become 0:0 devices and opaque attributes; else they delete */
+	bool alone;   /* overlay: there are lower directories, but not here; a layer that needs them
+			 ends with -ERR_ABORTED */
+	bool userxattr;	   /* user.overlay.opaque instead of trusted.overlay.opaque */
+	bool keep_owner;   /* do not change owners: for processes that may not */
 	bool skip_devices; /* in a user namespace: devices that may not be made are left out */
 	int64_t max_entries;
 	int64_t max_file; /* logical size of one file (sparse files can claim any) */

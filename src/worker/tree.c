@@ -249,6 +249,10 @@ int tree_make_dir(struct tree *t, const char *dir, int *ret_fd)
 
 	if (r != -ENOENT)
 		return r;
+	if (t->alone) {
+		t->wanted_lowers = true;
+		return -ENOLINK;
+	}
 	r = make_path(t, dir, 0, &fd);
 	if (r < 0)
 		return r;
@@ -318,6 +322,10 @@ int tree_copy_up(struct tree *t, const char *path)
 {
 	const char *slash = strrchr(path, '/'), *name = path_base(path);
 
+	if (t->alone) {
+		t->wanted_lowers = true;
+		return -ENOLINK;
+	}
 	for (size_t i = 0; i < t->n_lowers; i++) {
 		_cleanup_close_ int fd =
 			path_open_in_root(t->lowers[i], path, O_PATH | O_NOFOLLOW, 0);

@@ -18,6 +18,9 @@ struct tree {
 	const int *lowers; /* overlay's lower directories, topmost first; may be none */
 	size_t n_lowers;
 	bool chown; /* false where the process may not: owners are left as they come */
+	bool alone; /* the lower directories are not known: what would depend on them ends with
+		       -ENOLINK */
+	bool wanted_lowers; /* that has happened */
 	/* The last parent directory that was used: archives list a directory's files one after the
 	 * other. */
 	int cached_fd;

@@ -58,6 +58,7 @@ static int unpack(int sock, const json_t *req, const int *fds, size_t n_fds, jso
 	struct tar_apply_options o = {
 		.overlay = strcmp(whiteouts, "plain") != 0,
 		.userxattr = json_bool(req, "userxattr", false),
+		.alone = json_bool(req, "alone", false),
 		.max_entries = json_int(req, "max_entries", 0),
 		.max_file = json_int(req, "max_bytes", 0),
 	};

@@ -126,9 +126,9 @@ static int target_open(struct ctx *ctx, const struct mounts *mounts, struct targ
 
 /* ---- Applying ---- */
 
-int walking_apply_fd(struct ctx *ctx, int input_fd, const char *media_type,
-		     const struct mounts *mounts, bool sync_fs, struct descriptor *ret_applied,
-		     struct err *err)
+static int apply_fd(struct ctx *ctx, int input_fd, const char *media_type,
+		    const struct mounts *mounts, bool alone, bool sync_fs,
+		    struct descriptor *ret_applied, struct err *err)
 {
 	_cleanup_(target_done) struct target t = {
 		.fd = -1,
@@ -152,6 +152,7 @@ int walking_apply_fd(struct ctx *ctx, int input_fd, const char *media_type,
 		.lower_fds = t.lowers,
 		.n_lowers = t.n_lowers,
 		.whiteouts = t.whiteouts,
+		.alone = alone && t.whiteouts == UNPACK_OVERLAY,
 		.userxattr = t.userxattr,
 	};
 	r = worker_unpack(ctx, &q, &result, err);
@@ -170,9 +171,16 @@ int walking_apply_fd(struct ctx *ctx, int input_fd, const char *media_type,
 	return 0;
 }
 
-int walking_apply(struct ctx *ctx, struct db *db, const struct descriptor *d,
-		  const struct mounts *mounts, bool sync_fs, struct descriptor *ret_applied,
-		  struct err *err)
+int walking_apply_fd(struct ctx *ctx, int input_fd, const char *media_type,
+		     const struct mounts *mounts, bool sync_fs, struct descriptor *ret_applied,
+		     struct err *err)
+{
+	return apply_fd(ctx, input_fd, media_type, mounts, false, sync_fs, ret_applied, err);
+}
+
+static int apply_stored(struct ctx *ctx, struct db *db, const struct descriptor *d,
+			const struct mounts *mounts, bool alone, bool sync_fs,
+			struct descriptor *ret_applied, struct err *err)
 {
 	_cleanup_close_ int fd = -1;
 	int64_t size;
@@ -185,5 +193,34 @@ int walking_apply(struct ctx *ctx, struct db *db, const struct descriptor *d,
 	r = content_open(ctx, db, d->digest, &fd, &size, err);
 	if (r < 0)
 		return err ? err_prefix(err, "failed to get reader from content store") : r;
-	return walking_apply_fd(ctx, fd, d->media_type, mounts, sync_fs, ret_applied, err);
+	return apply_fd(ctx, fd, d->media_type, mounts, alone, sync_fs, ret_applied, err);
+}
+
+int walking_apply_alone(struct ctx *ctx, struct db *db, const struct descriptor *d, int input_fd,
+			const struct mounts *upper, bool sync_fs, struct descriptor *ret_applied,
+			struct err *err)
+{
+	const char *option;
+	struct mount overlay = {.type = "overlay", .source = "overlay", .target = ""};
+	struct mounts m = {&overlay, 1};
+
+	if (upper->n != 1 || !streq(upper->v[0].type, "bind") || !str_empty(upper->v[0].target) ||
+	    mount_option_given(&upper->v[0], "ro") || strchr(upper->v[0].source, '\\') ||
+	    overlay_in_userns())
+		return err_set(err, ERR_ABORTED, "the snapshot has no directory of its own");
+	option = arena_printf(ctx->arena, "upperdir=%s", upper->v[0].source);
+	if (!option)
+		return err_nomem(err);
+	overlay.options = &option;
+	overlay.n_options = 1;
+	if (input_fd < 0)
+		return apply_stored(ctx, db, d, &m, true, sync_fs, ret_applied, err);
+	return apply_fd(ctx, input_fd, d->media_type, &m, true, sync_fs, ret_applied, err);
+}
+
+int walking_apply(struct ctx *ctx, struct db *db, const struct descriptor *d,
+		  const struct mounts *mounts, bool sync_fs, struct descriptor *ret_applied,
+		  struct err *err)
+{
+	return apply_stored(ctx, db, d, mounts, false, sync_fs, ret_applied, err);
 }

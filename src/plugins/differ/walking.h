@@ -38,6 +38,15 @@ int walking_apply_fd(struct ctx *ctx, int input_fd, const char *media_type,
 		     const struct mounts *mounts, bool sync_fs, struct descriptor *ret_applied,
 		     struct err *err) _must_check_;
 
+/* The same for a layer whose snapshot @upper (one bind mount) gets its parent only when it is
+ * committed: whiteouts are kept as an overlay's. @input_fd -1 = the blob @d of ctx's namespace.
+ *
+ * -ERR_ABORTED  the layer has something that depends on what lies below (a directory that it does
+ *               not name itself, a hard link): it is to be unpacked in its place */
+int walking_apply_alone(struct ctx *ctx, struct db *db, const struct descriptor *d, int input_fd,
+			const struct mounts *upper, bool sync_fs, struct descriptor *ret_applied,
+			struct err *err) _must_check_;
+
 /* ---- The way back ---- */
 
 struct walking_diff_options {

@@ -359,6 +359,21 @@ static int overlayfs_prepare(struct ctx *ctx, struct snapshotter *s, enum snapsh
 	return r;
 }
 
+/* A layer that gets its parent only now gets what it would have got when it was made. */
+static int rebase(struct ctx *ctx, const struct overlayfs *o, uint64_t id,
+		  const struct snapshot_info *info, const char *parent, struct err *err)
+{
+	struct storage_snapshot s = {.labels = info->labels, .n_parents = 1};
+	const char *top = path_of(ctx->arena, o, id, "fs");
+	struct snapshot_info below;
+	uint64_t parent_id;
+	int r = top ? storage_info(ctx, o->storage, parent, &parent_id, &below, NULL, err)
+		    : err_nomem(err);
+
+	s.parent_ids = &parent_id;
+	return r < 0 ? r : top_fit(ctx, o, &s, AT_FDCWD, top, err);
+}
+
 static int overlayfs_commit(struct ctx *ctx, struct snapshotter *s, const char *name,
 			    const char *key, const char *parent, const struct labels *labels,
 			    struct err *err)
@@ -371,6 +386,8 @@ static int overlayfs_commit(struct ctx *ctx, struct snapshotter *s, const char *
 
 	if (r >= 0 && info.kind == SNAPSHOT_ACTIVE)
 		r = usage_of(ctx, o, id, &u, err);
+	if (r >= 0 && info.kind == SNAPSHOT_ACTIVE && !*info.parent && !str_empty(parent))
+		r = rebase(ctx, o, id, &info, parent, err);
 	if (r < 0)
 		return r;
 	r = storage_commit(ctx, o->storage, key, name, parent, labels, u, err);

@@ -142,7 +142,8 @@ static int unpack_manifest(struct importer *x, const struct manifest *m,
 	struct unpack u = {.ctx = x->ctx,
 			   .t = x->t,
 			   .rep = &x->rep,
-			   .snapshotter = str_or(snapshotter, x->t->o.default_snapshotter),
+			   .snapshotter = snapshotter,
+			   .sync_fs = x->to->sync_fs || x->t->o.sync_fs,
 			   .config_digest = m->config.digest,
 			   .diff_ids = c->diff_ids,
 			   .layers = arena_new_array(a, struct layer *, m->n_layers + 1),
@@ -176,9 +177,16 @@ static int unpack_wanted(struct importer *x, const struct manifest *m, const str
 	int r = content_read(x->ctx, x->t->o.db, m->config.digest, MANIFEST_MAX, &text, &n, err);
 	if (r == 0)
 		r = image_config_parse(x->ctx->arena, text, n, &c, err);
-	for (size_t i = 0; r == 0 && i < x->to->n_unpacks; i++)
-		if (platforms_rank(&x->to->unpacks[i].platform, 1, p ? p : &c.platform) >= 0)
-			r = unpack_manifest(x, m, &c, x->to->unpacks[i].snapshotter, err);
+	for (size_t i = 0; r == 0 && i < x->to->n_unpacks; i++) {
+		const struct transfer_unpack *u = &x->to->unpacks[i];
+		const struct transfer_unpack_rule *rule;
+		const char *snapshotter;
+		if (platforms_rank(&u->platform, 1, p ? p : &c.platform) < 0)
+			continue;
+		r = unpack_rule(x->t, u, &rule, &snapshotter, err);
+		if (r == 0 && unpack_rule_covers(rule, m))
+			r = unpack_manifest(x, m, &c, snapshotter, err);
+	}
 	return r;
 }
 

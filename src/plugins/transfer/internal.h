@@ -54,8 +54,28 @@ struct unpack {
 	const char *const *diff_ids;
 	struct layer **layers;
 	size_t n;
+	bool sync_fs;
 };
 int unpack_image(struct unpack *u, struct err *err) _must_check_;
+/* The same with several layers at a time: unpack_ahead.c. *@ret_chain: the top's chain ID. */
+int unpack_ahead(struct unpack *u, const char **ret_chain, struct err *err) _must_check_;
+
+/* Its steps. Of layer @i: to be unpacked onto @parent ("" = none) in its turn. */
+int unpack_layer(struct unpack *u, size_t i, const char *parent, const char *chain,
+		 struct err *err) _must_check_;
+/* Unpacks, waits for the download's end; @alone as in walking_apply_alone(). */
+int unpack_apply(struct unpack *u, struct layer *l, const struct mounts *m, bool alone,
+		 struct descriptor *ret, struct err *err) _must_check_;
+/* The layer is the one that the image's configuration names. */
+int unpack_check(const struct unpack *u, size_t i, const struct descriptor *applied,
+		 struct err *err) _must_check_;
+/* Until the download is over: its error, or 0. */
+int unpack_wait(struct layer *l, struct err *err) _must_check_;
+/* Of the snapshot while it is written; NULL = no memory. */
+const char *unpack_key(struct arena *a, const char *chain);
+/* 0 or -ENOMEM. */
+int unpack_labels(struct unpack *u, size_t i, const char *chain, const char *parent,
+		  struct labels *ret);
 
 /* A session with the hosts that stand for @ref's registry. @push NULL = for a pull. */
 struct session_push {
@@ -82,6 +102,27 @@ int store_image(struct ctx *ctx, struct transfer *t, const char *name,
 /* Sets one label of a blob that is there; other labels stay. */
 int content_label(struct ctx *ctx, struct db *db, const char *digest, const char *key,
 		  const char *value, struct err *err) _must_check_;
+
+/* Names what was pulled: the store's name, and those of its extra references that are whole names.
+ * The latter live while the first one does. */
+int store_pulled(struct ctx *ctx, struct transfer *t, const struct transfer_store *to,
+		 const char *name, const struct descriptor *target, struct reporter *rep,
+		 struct err *err) _must_check_;
+
+/* The children of index @m that a pull takes, marked in @ret[m->n_manifests]: for each wanted
+ * platform the one that serves it best (all when none is named), and those that name no platform;
+ * of these the @to->manifest_limit best. Returns how many. 0 or -ENOMEM. */
+int index_choose(struct arena *a, const struct manifest *m, const struct transfer_store *to,
+		 bool *ret, size_t *ret_n);
+
+/* The first rule that lets @u be unpacked; *@ret_snapshotter is what it is unpacked with.
+ * -ERR_INVALID_ARGUMENT. */
+int unpack_rule(const struct transfer *t, const struct transfer_unpack *u,
+		const struct transfer_unpack_rule **ret, const char **ret_snapshotter,
+		struct err *err) _must_check_;
+
+/* A rule may be about certain images only. NULL covers all. */
+bool unpack_rule_covers(const struct transfer_unpack_rule *rule, const struct manifest *m);
 
 /* How well @p serves one of the wanted platforms; -1 = not; any is fine when none are wanted. */
 int platforms_rank(const struct platform *want, size_t n, const struct platform *p);

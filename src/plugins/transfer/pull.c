@@ -334,7 +334,8 @@ static void jobs_end(struct jobs *js)
 
 static int jobs_start(struct pull *p, struct jobs *js, struct err *err)
 {
-	size_t n = MIN(p->n_layers, (size_t)p->t->o.max_downloads);
+	int max = p->to->max_downloads > 0 ? p->to->max_downloads : p->t->o.max_downloads;
+	size_t n = MIN(p->n_layers, (size_t)max);
 	js->p = p;
 	js->v = arena_new_array(p->ctx->arena, struct job, n + 1);
 	if (!js->v)
@@ -474,42 +475,25 @@ static int add_manifest(struct pull *p, const struct descriptor *d, const struct
 
 static int walk(struct pull *p, const struct descriptor *d, int depth, struct err *err);
 
-/* For each wanted platform the child that serves it best; all of them when none is named. */
 static int walk_index(struct pull *p, const struct manifest *m, int depth, struct err *err)
 {
 	bool *take = arena_new_array(p->ctx->arena, bool, m->n_manifests + 1);
-	size_t taken = 0;
-	if (!take)
+	size_t taken;
+	if (!take || index_choose(p->ctx->arena, m, p->to, take, &taken) < 0)
 		return err_nomem(err);
-	for (size_t w = 0; w < p->to->n_platforms; w++) {
-		int best = -1;
-		size_t at = 0;
-		for (size_t i = 0; i < m->n_manifests; i++) {
-			int rank = m->manifests[i].has_platform
-					   ? platforms_rank(&p->to->platforms[w], 1,
-							    &m->manifests[i].platform)
-					   : -1;
-			if (rank >= 0 && (best < 0 || rank < best)) {
-				best = rank;
-				at = i;
-			}
-		}
-		if (best >= 0)
-			take[at] = true;
-	}
+	/* Others are left out when that many are enough. */
+	bool rest =
+		p->to->all_metadata && (!p->to->manifest_limit || taken < p->to->manifest_limit);
 	for (size_t i = 0; i < m->n_manifests; i++) {
 		const struct manifest_child *c = &m->manifests[i];
-		/* What names no platform tells it further down. */
-		bool wanted = p->to->n_platforms == 0 || take[i] || !c->has_platform;
 		int r = 0;
-		if (media_is_index(c->desc.media_type) && wanted)
+		if (media_is_index(c->desc.media_type) && take[i])
 			r = walk(p, &c->desc, depth + 1, err);
-		else if (media_is_manifest(c->desc.media_type) && (wanted || p->to->all_metadata))
-			r = add_manifest(p, &c->desc, c->has_platform ? &c->platform : NULL, wanted,
-					 err);
+		else if (media_is_manifest(c->desc.media_type) && (take[i] || rest))
+			r = add_manifest(p, &c->desc, c->has_platform ? &c->platform : NULL,
+					 take[i], err);
 		if (r < 0)
 			return r;
-		taken += wanted;
 	}
 	return taken || depth ? 0
 			      : err_set(err, ERR_NOT_FOUND, "no match for platform in manifest");
@@ -549,10 +533,11 @@ static int unpack_part(struct pull *p, const struct image_part *part, const char
 	struct unpack u = {.ctx = p->ctx,
 			   .t = p->t,
 			   .rep = &p->rep,
-			   .snapshotter = str_or(snapshotter, p->t->o.default_snapshotter),
+			   .snapshotter = snapshotter,
 			   .config_digest = m->config.digest,
 			   .diff_ids = part->config.diff_ids,
-			   .n = m->n_layers};
+			   .n = m->n_layers,
+			   .sync_fs = p->to->sync_fs || p->t->o.sync_fs};
 	u.layers = arena_new_array(a, struct layer *, u.n + 1);
 	for (size_t i = 0; u.layers && i < u.n; i++)
 		if (!(u.layers[i] = layer_add(p, &m->layers[i])))
@@ -565,7 +550,12 @@ static int unpack_all(struct pull *p, struct err *err)
 	for (size_t i = 0; i < p->to->n_unpacks; i++) {
 		const struct transfer_unpack *u = &p->to->unpacks[i];
 		const struct image_part *best = NULL;
+		const struct transfer_unpack_rule *rule;
+		const char *snapshotter;
 		int best_rank = -1;
+		int r = unpack_rule(p->t, u, &rule, &snapshotter, err);
+		if (r < 0)
+			return r;
 		for (size_t j = 0; j < p->n_parts; j++) {
 			int rank = platforms_rank(&u->platform, 1, &p->parts[j].platform);
 			if (!p->parts[j].wanted || rank < 0 || (best && rank >= best_rank))
@@ -574,7 +564,8 @@ static int unpack_all(struct pull *p, struct err *err)
 			best_rank = rank;
 		}
 		/* An image of another platform may be pulled, to be looked at or passed on. */
-		int r = best ? unpack_part(p, best, u->snapshotter, err) : 0;
+		if (best && unpack_rule_covers(rule, &best->manifest))
+			r = unpack_part(p, best, snapshotter, err);
 		if (r < 0)
 			return r;
 	}
@@ -634,6 +625,17 @@ static int verify_image(struct pull *p, const char *name, const struct descripto
 			   v->name, name, target->digest, verdict.reason);
 }
 
+/* Before anything is fetched. */
+static int check_unpacks(struct pull *p, struct err *err)
+{
+	const struct transfer_unpack_rule *rule;
+	const char *snapshotter;
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < p->to->n_unpacks; i++)
+		r = unpack_rule(p->t, &p->to->unpacks[i], &rule, &snapshotter, err);
+	return r;
+}
+
 static int pull_image(struct pull *p, const struct transfer_registry *from, struct err *err)
 {
 	struct fetch_descriptor fd;
@@ -642,7 +644,10 @@ static int pull_image(struct pull *p, const struct transfer_registry *from, stru
 	if (!text)
 		return err_nomem(err);
 	report_step(&p->rep, text);
-	int r = session_open(p->ctx, p->t, from, &p->ref, NULL, &p->fetch, err);
+	int r = check_unpacks(p, err);
+	if (r < 0)
+		return r;
+	r = session_open(p->ctx, p->t, from, &p->ref, NULL, &p->fetch, err);
 	if (r == 0)
 		r = fetch_resolve(p->fetch, p->ctx, &fd, err);
 	if (r < 0)
@@ -663,8 +668,8 @@ static int pull_image(struct pull *p, const struct transfer_registry *from, stru
 		r = layers_and_snapshots(p, err);
 	if (r < 0)
 		return err_prefix(err, "pull \"%s\"", from->reference);
-	r = store_image(p->ctx, p->t, str_or(p->to->name, from->reference), &target, &p->to->labels,
-			&p->rep, err);
+	r = store_pulled(p->ctx, p->t, p->to, str_or(p->to->name, from->reference), &target,
+			 &p->rep, err);
 	if (r == 0 && (text = arena_printf(a, "Completed pull from %s", from->reference)))
 		report_step(&p->rep, text);
 	return r;

@@ -16,6 +16,14 @@ struct streams;
 struct transfer;
 struct image_verifier;
 
+struct transfer_unpack_rule {
+	struct platform platform;
+	const char *snapshotter;
+	const char *config_type; /* media type of the image's configuration, "" = any */
+	const char *const *layer_types;
+	size_t n_layer_types; /* 0 = any */
+};
+
 struct transfer_options {
 	struct db *db;
 	struct event_exchange *events;
@@ -24,7 +32,13 @@ struct transfer_options {
 	const char *config_path; /* hosts.toml directories, ":"-separated; "" = those in /etc */
 	int max_downloads;
 	int max_uploads;
+	int max_unpacks; /* layers of one image at once, where the snapshotter can give a snapshot
+			    its parent later */
 	const char *default_snapshotter;
+	/* What may be unpacked; none: anything, with any snapshotter. */
+	const struct transfer_unpack_rule *rules;
+	size_t n_rules;
+	bool check_platform; /* rules are about a platform as a whole, not only its system */
 	struct image_verifier *verifier; /* of pulls, borrowed; NULL = none */
 	bool sync_fs; /* the file system of an unpacked layer is on the disk before its snapshot is
 			 made */
@@ -79,11 +93,13 @@ struct transfer_store {
 	const struct platform *platforms;
 	size_t n_platforms; /* 0 = all */
 	bool all_metadata;
-	uint32_t manifest_limit; /* 0 = none */
+	uint32_t manifest_limit; /* of an index, the best ones; 0 = none */
 	const struct transfer_unpack *unpacks;
 	size_t n_unpacks;
 	const struct transfer_reference *extra;
 	size_t n_extra;
+	int max_downloads; /* 0 = as configured */
+	bool sync_fs;	   /* as in transfer_options, for this transfer */
 };
 
 int transfer_pull(struct ctx *ctx, struct transfer *t, const struct transfer_registry *from,

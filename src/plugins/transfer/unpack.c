@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Layers into snapshots, one upon the other.
+/* Layers into snapshots, one upon the other; unpack_ahead.c has another way.
  *
  * A layer that is in the content store is unpacked from there. One that is still being downloaded
  * is fed through a pipe by a job of its own, which follows the ingest as it grows; what was
@@ -73,7 +73,7 @@ static void feed_job(void *arg)
 }
 
 /* Until the download is over: its error, or 0. */
-static int layer_wait(struct layer *l, struct err *err)
+int unpack_wait(struct layer *l, struct err *err)
 {
 	MUTEX_GUARD(l->lock);
 	while (l->state != LAYER_DONE && l->state != LAYER_FAILED)
@@ -81,7 +81,7 @@ static int layer_wait(struct layer *l, struct err *err)
 	return l->state == LAYER_FAILED ? err_copy(err, &l->err) : 0;
 }
 
-static int apply_following(struct unpack *u, struct layer *l, const struct mounts *m,
+static int apply_following(struct unpack *u, struct layer *l, const struct mounts *m, bool alone,
 			   struct descriptor *ret, struct err *err)
 {
 	int p[2];
@@ -95,7 +95,11 @@ static int apply_following(struct unpack *u, struct layer *l, const struct mount
 		close(p[1]);
 		return err_errno(err, r, "follow the download of %s", l->desc.digest);
 	}
-	r = walking_apply_fd(u->ctx, p[0], l->desc.media_type, m, u->t->o.sync_fs, ret, err);
+	if (alone)
+		r = walking_apply_alone(u->ctx, u->t->o.db, &l->desc, p[0], m, u->sync_fs, ret,
+					err);
+	else
+		r = walking_apply_fd(u->ctx, p[0], l->desc.media_type, m, u->sync_fs, ret, err);
 	close(p[0]);
 	pthread_mutex_lock(l->lock);
 	while (!f.done)
@@ -103,12 +107,12 @@ static int apply_following(struct unpack *u, struct layer *l, const struct mount
 	pthread_mutex_unlock(l->lock);
 	/* A failed download is the reason, a broken archive only what follows from it. */
 	struct err load = ERR_INIT;
-	int w = layer_wait(l, &load);
+	int w = unpack_wait(l, &load);
 	return w < 0 ? err_copy(err, &load) : r;
 }
 
-static int apply(struct unpack *u, struct layer *l, const struct mounts *m, struct descriptor *ret,
-		 struct err *err)
+int unpack_apply(struct unpack *u, struct layer *l, const struct mounts *m, bool alone,
+		 struct descriptor *ret, struct err *err)
 {
 	pthread_mutex_lock(l->lock);
 	while (l->state == LAYER_WAITING || (l->state == LAYER_LOADING && l->fd < 0))
@@ -117,14 +121,17 @@ static int apply(struct unpack *u, struct layer *l, const struct mounts *m, stru
 	pthread_mutex_unlock(l->lock);
 	if (state == LAYER_FAILED)
 		return err_copy(err, &l->err);
+	if (state == LAYER_DONE && alone)
+		return walking_apply_alone(u->ctx, u->t->o.db, &l->desc, -1, m, u->sync_fs, ret,
+					   err);
 	if (state == LAYER_DONE)
-		return walking_apply(u->ctx, u->t->o.db, &l->desc, m, u->t->o.sync_fs, ret, err);
-	return apply_following(u, l, m, ret, err);
+		return walking_apply(u->ctx, u->t->o.db, &l->desc, m, u->sync_fs, ret, err);
+	return apply_following(u, l, m, alone, ret, err);
 }
 
 /* ---- snapshots ---- */
 
-static const char *extract_key(struct arena *a, const char *chain)
+const char *unpack_key(struct arena *a, const char *chain)
 {
 	static const char letters[] =
 		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -136,8 +143,8 @@ static const char *extract_key(struct arena *a, const char *chain)
 	return arena_printf(a, "extract-%ld-%s %s", time_now().tv_nsec, tail, chain);
 }
 
-static int snapshot_labels(struct unpack *u, size_t i, const char *chain, const char *parent,
-			   struct labels *ret)
+int unpack_labels(struct unpack *u, size_t i, const char *chain, const char *parent,
+		  struct labels *ret)
 {
 	struct arena *a = u->ctx->arena;
 	int r = labels_set(a, ret, "containerd.io/snapshot.ref", chain);
@@ -148,38 +155,45 @@ static int snapshot_labels(struct unpack *u, size_t i, const char *chain, const 
 	return r;
 }
 
+int unpack_check(const struct unpack *u, size_t i, const struct descriptor *applied,
+		 struct err *err)
+{
+	if (streq(applied->digest, u->diff_ids[i]))
+		return 0;
+	return err_set(err, ERR_FAILED_PRECONDITION,
+		       "wrong diff id \"%s\" calculated on extraction \"%s\"", u->diff_ids[i],
+		       applied->digest);
+}
+
 static int unpack_into(struct unpack *u, size_t i, const char *chain, const char *key,
 		       const struct mounts *m, const struct labels *labels, struct err *err)
 {
 	struct layer *l = u->layers[i];
 	struct descriptor applied;
 	report_object(u->rep, "extracting", l->name, &l->desc, 0, l->desc.size);
-	int r = apply(u, l, m, &applied, err);
+	int r = unpack_apply(u, l, m, false, &applied, err);
+	if (r == 0)
+		r = unpack_check(u, i, &applied, err);
 	if (r < 0)
 		return err_prefix(err, "extract layer %s", l->desc.digest);
-	if (!streq(applied.digest, u->diff_ids[i]))
-		return err_set(err, ERR_FAILED_PRECONDITION,
-			       "wrong diff id \"%s\" calculated on extraction \"%s\", layer %s",
-			       u->diff_ids[i], applied.digest, l->desc.digest);
 	r = snapshot_commit(u->ctx, u->t->o.db, u->snapshotter, chain, key, "", labels, err);
 	return r == -ERR_ALREADY_EXISTS ? 1 : r;
 }
 
-static int unpack_layer(struct unpack *u, size_t i, const char *parent, const char *chain,
-			struct err *err)
+int unpack_layer(struct unpack *u, size_t i, const char *parent, const char *chain, struct err *err)
 {
 	struct ctx *ctx = u->ctx;
 	struct db *db = u->t->o.db;
 	struct layer *l = u->layers[i];
 	struct labels labels = {0};
 	struct mounts m;
-	const char *key = extract_key(ctx->arena, chain);
-	if (!key || snapshot_labels(u, i, chain, parent, &labels) < 0)
+	const char *key = unpack_key(ctx->arena, chain);
+	if (!key || unpack_labels(u, i, chain, parent, &labels) < 0)
 		return err_nomem(err);
 	int r = snapshot_prepare(ctx, db, u->snapshotter, SNAPSHOT_ACTIVE, key, parent, &labels, &m,
 				 err);
 	if (r == -ERR_ALREADY_EXISTS) {
-		r = layer_wait(l, err);
+		r = unpack_wait(l, err);
 	} else if (r == 0) {
 		r = unpack_into(u, i, chain, key, &m, &labels, err);
 		if (r != 0) /* failed, or somebody else was faster */
@@ -192,7 +206,7 @@ static int unpack_layer(struct unpack *u, size_t i, const char *parent, const ch
 			     err);
 }
 
-int unpack_image(struct unpack *u, struct err *err)
+static int unpack_in_turn(struct unpack *u, const char **ret_chain, struct err *err)
 {
 	struct ctx *ctx = u->ctx;
 	const char *parent = "";
@@ -207,9 +221,25 @@ int unpack_image(struct unpack *u, struct err *err)
 			return r;
 		parent = chain;
 	}
+	*ret_chain = parent;
+	return 0;
+}
+
+int unpack_image(struct unpack *u, struct err *err)
+{
+	const char *chain;
+	struct snapshotter *sn;
 	if (!u->n)
 		return 0;
-	char *label = arena_printf(ctx->arena, "containerd.io/gc.ref.snapshot.%s", u->snapshotter);
-	return label ? content_label(ctx, u->t->o.db, u->config_digest, label, parent, err)
+	int r = db_snapshotter(u->t->o.db, u->snapshotter, &sn, err);
+	if (r == 0)
+		r = u->n > 1 && u->t->o.max_unpacks > 1 && sn->can_rebase
+			    ? unpack_ahead(u, &chain, err)
+			    : unpack_in_turn(u, &chain, err);
+	if (r < 0)
+		return r;
+	char *label =
+		arena_printf(u->ctx->arena, "containerd.io/gc.ref.snapshot.%s", u->snapshotter);
+	return label ? content_label(u->ctx, u->t->o.db, u->config_digest, label, chain, err)
 		     : err_nomem(err);
 }

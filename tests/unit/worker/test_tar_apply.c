@@ -392,6 +392,39 @@ static void hard_link_copies_its_target_up(void **state)
 	assert_content(f->lower, "d/orig", "below");
 }
 
+static void layer_that_is_alone_may_name_all_that_it_needs(void **state)
+{
+	struct fixture *f = *state;
+
+	f->o.alone = true;
+	ADD(.name = "d", .type = '5', .mode = 0700);
+	ADD(.name = "d/.wh.gone", .type = '0');
+	ADD(.name = "d/orig", .type = '0', .data = "1");
+	ADD(.name = "h", .type = '1', .link = "d/orig");
+	apply_ok(f);
+	assert_int_equal(st_of(f, "h").st_nlink, 2);
+	assert_true(S_ISCHR(st_of(f, "d/gone").st_mode));
+}
+
+static void layer_that_is_alone_needs_its_parents(void **state)
+{
+	struct fixture *f = *state;
+
+	f->o.alone = true;
+	ADD(.name = "var/f", .type = '0', .data = "1");
+	apply_fails(f, ERR_ABORTED, "needs the layers below");
+	assert_int_equal(faccessat(f->target, "var", F_OK, 0), -1);
+}
+
+static void layer_that_is_alone_needs_a_link_s_target(void **state)
+{
+	struct fixture *f = *state;
+
+	f->o.alone = true;
+	ADD(.name = "h", .type = '1', .link = "orig");
+	apply_fails(f, ERR_ABORTED, "needs the layers below");
+}
+
 static void zeroes_are_not_written(void **state)
 {
 	struct fixture *f = *state;
@@ -509,6 +542,9 @@ int main(void)
 		TEST(whiteout_of_dot_names_is_refused),
 		TEST(parents_come_from_the_layers_below),
 		TEST(hard_link_copies_its_target_up),
+		TEST(layer_that_is_alone_may_name_all_that_it_needs),
+		TEST(layer_that_is_alone_needs_its_parents),
+		TEST(layer_that_is_alone_needs_a_link_s_target),
 		TEST(zeroes_are_not_written),
 		TEST(limits_hold),
 		TEST(damaged_archives_are_refused),
