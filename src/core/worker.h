@@ -191,6 +191,14 @@ int fetch_blob(struct fetch *f, struct ctx *ctx, const struct fetch_descriptor *
 	       int (*sink)(void *arg, int64_t offset, const void *p, size_t n, struct err *err),
 	       void *arg, struct err *err) _must_check_;
 
+/* The same for @length bytes (> 0) of a blob whose size is known; @sink's offset never falls.
+ * -ERR_UNIMPLEMENTED when the server sends no parts of blobs. */
+int fetch_blob_part(struct fetch *f, struct ctx *ctx, const struct fetch_descriptor *d,
+		    int64_t offset, int64_t length,
+		    int (*sink)(void *arg, int64_t offset, const void *p, size_t n,
+				struct err *err),
+		    void *arg, struct err *err) _must_check_;
+
 struct push_options {
 	const char *reference;	/* tag of a manifest; "" or NULL = pushed by its digest */
 	const char *mount_from; /* repository of the same registry that may have the blob; or "" */

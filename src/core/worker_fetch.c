@@ -594,27 +594,67 @@ int fetch_resolve(struct fetch *f, struct ctx *ctx, struct fetch_descriptor *ret
 	return 0;
 }
 
-int fetch_blob(struct fetch *f, struct ctx *ctx, const struct fetch_descriptor *d, int64_t offset,
-	       int (*sink)(void *arg, int64_t offset, const void *p, size_t n, struct err *err),
-	       void *arg, struct err *err)
+typedef int (*sink_fn)(void *arg, int64_t offset, const void *p, size_t n, struct err *err);
+
+/* @length 0 = to the end. */
+static int blob_run(struct fetch *f, struct ctx *ctx, const struct fetch_descriptor *d,
+		    int64_t offset, int64_t length, sink_fn sink, void *arg, struct err *err)
 {
 	_cleanup_(stream_done) struct stream s = {
 		.fd = -1, .off = offset, .size = d->size, .sink = sink, .arg = arg};
 	_cleanup_json_ json_t *ok = NULL;
 	_cleanup_close_ int theirs = -1;
-	TRACE_SPAN("fetch", "blob", "digest", d->digest.text);
 	json_t *body;
 	int r;
+
+	if (length)
+		s.size = offset + length;
+	r = stream_open(&s, &theirs, err);
+	if (r < 0)
+		return r;
+	body = json_pack("{s:s,s:s,s:I,s:I,s:I}", "media_type", d->media_type, "digest",
+			 d->digest.text, "size", (json_int_t)d->size, "offset", (json_int_t)offset,
+			 "length", (json_int_t)length);
+	return call_run(f, ctx, "blob", body, &theirs, &s, NULL, &ok, err);
+}
+
+int fetch_blob(struct fetch *f, struct ctx *ctx, const struct fetch_descriptor *d, int64_t offset,
+	       sink_fn sink, void *arg, struct err *err)
+{
+	TRACE_SPAN("fetch", "blob", "digest", d->digest.text);
 
 	if (offset < 0 || (d->size >= 0 && offset > d->size))
 		return err_set(err, ERR_INVALID_ARGUMENT, "offset %lld is beyond the size %lld",
 			       (long long)offset, (long long)d->size);
-	r = stream_open(&s, &theirs, err);
-	if (r < 0)
-		return r;
-	body = json_pack("{s:s,s:s,s:I,s:I}", "media_type", d->media_type, "digest", d->digest.text,
-			 "size", (json_int_t)d->size, "offset", (json_int_t)offset);
-	return call_run(f, ctx, "blob", body, &theirs, &s, NULL, &ok, err);
+	return blob_run(f, ctx, d, offset, 0, sink, arg, err);
+}
+
+/* A part must not begin anew, whatever the worker says. */
+struct part {
+	sink_fn sink;
+	void *arg;
+};
+
+static int part_sink(void *arg, int64_t offset, const void *p, size_t n, struct err *err)
+{
+	const struct part *part = arg;
+
+	if (n == 0)
+		return err_set(err, ERR_INTERNAL, "containerd-worker began a part anew");
+	return part->sink(part->arg, offset, p, n, err);
+}
+
+int fetch_blob_part(struct fetch *f, struct ctx *ctx, const struct fetch_descriptor *d,
+		    int64_t offset, int64_t length, sink_fn sink, void *arg, struct err *err)
+{
+	struct part part = {sink, arg};
+	TRACE_SPAN("fetch", "part", "digest", d->digest.text);
+
+	if (offset < 0 || length <= 0 || d->size < offset || length > d->size - offset)
+		return err_set(err, ERR_INVALID_ARGUMENT,
+			       "%lld bytes from %lld on are beyond the size %lld",
+			       (long long)length, (long long)offset, (long long)d->size);
+	return blob_run(f, ctx, d, offset, length, part_sink, &part, err);
 }
 
 /* A descriptor through which nothing can be changed, and of which what is sent can be sent again.

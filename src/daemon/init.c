@@ -366,6 +366,9 @@ int plugin_monitor_container_restart_init(struct plugin_init *in, struct err *er
 
 /* ---- transfer ---- */
 
+#define PART_BYTES_MIN 512
+#define PART_BYTES_MAX (256 << 20)
+
 static void streams_stop(void *p)
 {
 	streams_free(p);
@@ -403,6 +406,12 @@ int plugin_image_verifier_bindir_init(struct plugin_init *in, struct err *err)
 static void transfer_stop(void *p)
 {
 	transfer_free(p);
+}
+
+/* Of so few bytes nobody makes a request. */
+static int64_t part_bytes(int64_t configured)
+{
+	return configured < PART_BYTES_MIN ? 0 : MIN(configured, (int64_t)PART_BYTES_MAX);
 }
 
 static bool has_plugin(const struct plugin_init *in, const char *type, const char *id)
@@ -470,6 +479,7 @@ int plugin_transfer_local_init(struct plugin_init *in, struct err *err)
 		.config_path = cfg_str(in, "config_path"),
 		.max_downloads = (int)MIN(cfg_int(in, "max_concurrent_downloads"), (int64_t)64),
 		.max_uploads = (int)MIN(cfg_int(in, "max_concurrent_uploaded_layers"), (int64_t)64),
+		.part_bytes = part_bytes(cfg_int(in, "concurrent_layer_fetch_buffer")),
 		.max_unpacks = (int)MIN(cfg_int(in, "max_concurrent_unpacks"), (int64_t)64),
 		.check_platform = cfg_bool(in, "check_platform_supported"),
 		.default_snapshotter = "overlayfs",

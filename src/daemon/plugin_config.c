@@ -415,8 +415,9 @@ static const struct config_field transfer_unpack_fields[] = {
 const struct config_field transfer_fields[] = {
 	CFG_FIELD("max_concurrent_downloads", CFG_INT, "3",
 		  "layers of one image that are fetched at once"),
-	CFG_UNHONOURED("concurrent_layer_fetch_buffer", CFG_INT, "0",
-		       "bytes of a layer that one of several requests fetches, 0 = one request"),
+	CFG_FIELD("concurrent_layer_fetch_buffer", CFG_INT, "0",
+		  "bytes of a layer that one of several requests fetches, and memory that each of "
+		  "them takes; below 512 = one request"),
 	CFG_FIELD("max_concurrent_uploaded_layers", CFG_INT, "3",
 		  "layers of one image that are pushed at once"),
 	CFG_FIELD("check_platform_supported", CFG_BOOL, "false",

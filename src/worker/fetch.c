@@ -151,7 +151,7 @@ static struct call *call_new(struct session *s, int64_t id, enum call_type type)
 	c->id = id;
 	c->type = type;
 	c->fd = -1;
-	c->size = -1;
+	c->size = c->end = -1;
 	c->next = s->calls;
 	if (c->next)
 		c->next->prev = c;
@@ -186,6 +186,7 @@ static void on_resolve(struct session *s, int64_t id)
 static void on_blob(struct session *s, int64_t id, const json_t *o, int fd)
 {
 	struct call *c = call_new(s, id, CALL_BLOB);
+	int64_t length = json_int(o, "length", 0);
 	struct err err;
 
 	if (!c) {
@@ -198,9 +199,12 @@ static void on_blob(struct session *s, int64_t id, const json_t *o, int fd)
 	snprintf(c->digest, sizeof(c->digest), "%s", json_str(o, "digest", ""));
 	c->size = json_int(o, "size", -1);
 	c->off = json_int(o, "offset", 0);
-	if (c->off < 0 || (c->size >= 0 && c->off > c->size)) {
-		err_set(&err, ERR_INVALID_ARGUMENT, "offset %lld is beyond the size %lld",
-			(long long)c->off, (long long)c->size);
+	if (length > 0 && c->off >= 0 && c->size >= c->off && length <= c->size - c->off)
+		c->end = c->off + length;
+	if (c->off < 0 || (length != 0 && c->end < 0) || (c->size >= 0 && c->off > c->size)) {
+		err_set(&err, ERR_INVALID_ARGUMENT,
+			"offset %lld or length %lld is beyond the size %lld", (long long)c->off,
+			(long long)length, (long long)c->size);
 		call_fail(c, &err);
 	} else if (c->size >= 0 && c->off == c->size) {
 		call_finish(c, json_pack("{s:I}", "size", (json_int_t)c->off));

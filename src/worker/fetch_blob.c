@@ -13,6 +13,8 @@
 
 static int64_t limit(const struct call *c)
 {
+	if (c->end >= 0)
+		return c->end;
 	if (c->size >= 0)
 		return c->size;
 	return c->steps[c->step].manifests ? MANIFEST_MAX : INT64_MAX;
@@ -54,6 +56,8 @@ bool blob_on_body(void *arg, const struct http_reply *r)
 		err_set(&c->sink_err, ERR_FAILED_PRECONDITION,
 			"server has %lld bytes, descriptor says %lld", (long long)total,
 			(long long)c->size);
+	if (r->status != 206 && !c->sink_err.kind && c->end >= 0)
+		err_set(&c->sink_err, ERR_UNIMPLEMENTED, "server does not send parts");
 	if (r->status != 206 && !c->sink_err.kind)
 		blob_restart(c);
 	return true;
@@ -99,9 +103,9 @@ int blob_check(struct call *c, struct err *err)
 {
 	if (c->sink_err.kind)
 		return err_copy(err, &c->sink_err);
-	if (c->size < 0 || c->off == c->size)
+	if (c->size < 0 || c->off == limit(c))
 		return 0;
 	err_set(err, ERR_UNAVAILABLE, "body ended after %lld of %lld bytes", (long long)c->off,
-		(long long)c->size);
+		(long long)limit(c));
 	return 1;
 }

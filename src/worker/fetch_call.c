@@ -314,7 +314,7 @@ static void status_failed(struct call *c, const struct http_reply *r)
 		return;
 	case 416:
 		/* What the daemon has is not what the server has. */
-		if (c->type != CALL_BLOB || c->asked == 0)
+		if (c->type != CALL_BLOB || c->asked == 0 || c->end >= 0)
 			break;
 		blob_restart(c);
 		call_send(c);
@@ -430,10 +430,13 @@ static bool make_headers(const struct call *c, struct curl_slist **list)
 		snprintf(text, sizeof(text), "%s, ", c->media_type);
 	strcat(text, "*/*");
 	ok = call_headers(c, text, true, list);
-	if (ok && c->type == CALL_BLOB && c->asked > 0) {
+	if (ok && c->type == CALL_BLOB && c->end >= 0)
+		snprintf(text, sizeof(text), "bytes=%lld-%lld", (long long)c->asked,
+			 (long long)c->end - 1);
+	else
 		snprintf(text, sizeof(text), "bytes=%lld-", (long long)c->asked);
+	if (ok && c->type == CALL_BLOB && (c->asked > 0 || c->end >= 0))
 		ok = header_add(list, "Range", text);
-	}
 	return ok;
 }
 

@@ -42,9 +42,11 @@
  *
  * Calls carry an id of the daemon's choosing (> 0, unique among calls in flight):
  * d>w {"id":n,"resolve":{}}
- * d>w {"id":n,"blob":{"media_type":"...","digest":"...","size":n or -1,"offset":n}}
+ * d>w {"id":n,"blob":{"media_type":"...","digest":"...","size":n or -1,"offset":n,"length":n}}
  *     descriptor: the write end of a pipe (O_NONBLOCK), one for each blob. The worker never gets a
  *     file of the store: what the daemon has taken out of a pipe nobody else can change.
+ *     "length": so many bytes only; a server that sends no ranges is then an error of kind
+ *     "unimplemented", and nothing begins anew.
  * d>w
  * {"id":n,"push":{"media_type":"...","digest":"...","size":n,"reference":"...","mount_from":"..."}}
  *     descriptor: a regular file, open for reading only, whose first "size" bytes are sent.

@@ -104,6 +104,7 @@ struct call {
 
 	int fd;	       /* blob: the pipe, write end that does not block; push: the file; else -1 */
 	int64_t off;   /* where in the blob the next byte belongs: the daemon has what is before */
+	int64_t end;   /* blob: behind the last byte that is wanted, when that is a part; else -1 */
 	int64_t asked; /* off when the request was made */
 	int64_t piped; /* bytes that were written to the pipe in all */
 	bool restarting;       /* nothing is written until the daemon has seen that off fell to 0 */

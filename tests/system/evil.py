@@ -81,12 +81,14 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(404, b'{"errors":[{"code":"UNKNOWN","message":"not here"}]}')
             return
         data, media_type = found
-        start = 0
+        start, end = 0, len(data)
         wanted = self.headers.get("Range", "")
-        if wanted.startswith("bytes=") and wanted.endswith("-"):
-            start = int(wanted[6:-1])
-        more = {"Content_Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if start else {}
-        self.answer(206 if start else 200, data[start:], Content_Type=media_type, Docker_Content_Digest=sha(data), **more)
+        if wanted.startswith("bytes="):
+            first, last = wanted[6:].split("-")
+            start, end = int(first), int(last) + 1 if last else end
+        part = start > 0 or end < len(data)
+        more = {"Content_Range": f"bytes {start}-{end - 1}/{len(data)}"} if part else {}
+        self.answer(206 if part else 200, data[start:end], Content_Type=media_type, Docker_Content_Digest=sha(data), **more)
 
     do_HEAD = do_GET
 

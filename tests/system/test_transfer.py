@@ -256,3 +256,83 @@ def test_downloads_at_the_same_time_are_as_many_as_wished(ctr, source):
     source.hooks.clear()
     assert most[0] == 1
     assert ctr("images", "pull", "--plain-http", "--max-concurrent-downloads", "65", ref, check=False).returncode == 1
+
+
+# ---- one layer by several requests ----
+
+@pytest.fixture(scope="module")
+def parts():
+    with contextlib.closing(Daemon(config=SECTION + "max_concurrent_downloads = 4\nconcurrent_layer_fetch_buffer = 65536\n")) as d:
+        d.start()
+        yield d
+
+
+def big_layer(source, name):
+    tar = images.tar_of([(name, os.urandom(1 << 20))])
+    data = gz(tar)
+    return source.image(name, [data]), sha(data[0]), len(data[0])
+
+
+def ranges(source, digest):
+    return [h.get("Range") for _, path, h in source.seen if path.endswith(digest)]
+
+
+def test_layer_is_fetched_by_several_requests(parts, source):
+    ref, digest, size = big_layer(source, "parts")
+    parts.ctr("images", "pull", "--plain-http", ref)
+    want = [f"bytes={i}-{min(i + 65536, size) - 1}" for i in range(0, size, 65536)]
+    assert sorted(ranges(source, digest)) == sorted(want)
+    assert "Committed" in parts.ctr.out("snapshots", "ls")
+
+
+def test_part_that_breaks_off_is_resumed(parts, source):
+    ref, digest, size = big_layer(source, "broken-parts")
+    broken = []
+
+    def hook(h):
+        first = int(h.headers["Range"][6:].split("-")[0])
+        if first != 131072 or broken:
+            return False
+        broken.append(first)
+        data = source.blobs[digest]
+        h.begin(206, 65536, Content_Range=f"bytes {first}-{first + 65535}/{size}")
+        h.wfile.write(data[first:first + 1000])
+        return None
+
+    source.hooks[digest] = hook
+    parts.ctr("images", "pull", "--plain-http", ref)
+    source.hooks.clear()
+    assert broken and f"bytes={131072 + 1000}-{131072 + 65535}" in ranges(source, digest)
+
+
+def test_server_without_ranges_gives_the_whole(parts, source):
+    ref, digest, size = big_layer(source, "no-parts")
+
+    def whole(h):
+        h.headers.replace_header("Range", "none") if "Range" in h.headers else None
+        return False
+
+    source.hooks[digest] = whole
+    parts.ctr("images", "pull", "--plain-http", ref)
+    source.hooks.clear()
+
+
+def test_part_that_is_missing_fails_the_pull_and_the_next_one_goes_on(parts, source, stubs):
+    ref, digest, size = big_layer(source, "lost-part")
+    api = Api(stubs, parts, ns="lost")
+    source.hooks[digest] = lambda h: h.answer(404) if h.headers["Range"].startswith("bytes=524288-") else False
+    code, words = refused(api.pull, ref)
+    assert code == "NOT_FOUND" and digest in words, words
+    assert api.image_names() == []
+    source.hooks.clear()
+    before = len(source.seen)
+    api.pull(ref)
+    again = ranges(source, digest)
+    starts = [int(h["Range"][6:].split("-")[0]) for _, path, h in source.seen[before:] if path.endswith(digest)]
+    assert again and min(starts) > 0, starts
+    api.close()
+
+
+def test_layer_of_a_real_registry_is_fetched_by_several_requests(parts, busybox, registry, name):
+    parts.ctr("images", "pull", "--plain-http", busybox)
+    assert parts.ctr.out("run", "--rm", busybox, f"reg-{name}", "echo", "parts") == "parts\n"

@@ -42,6 +42,21 @@ struct layer {
 	struct err err;
 };
 
+/* A blob by several requests at a time: parts.c. */
+struct parts_request {
+	struct fetch *fetch;
+	struct pool *pool;
+	const struct fetch_descriptor *d; /* with its size */
+	int64_t offset;			  /* of the first byte that is wanted */
+	int64_t part_bytes;
+	size_t n_jobs; /* each with a buffer of one part */
+	/* In order, one call at a time, on the jobs' threads. */
+	int (*sink)(void *arg, int64_t offset, const void *p, size_t n, struct err *err);
+	void *arg;
+};
+/* -ERR_UNIMPLEMENTED: the server sends no parts; what @sink got is right. */
+int parts_fetch(struct ctx *ctx, const struct parts_request *q, struct err *err) _must_check_;
+
 /* An image's layers into snapshots of @snapshotter, in order; layers that are still loading are
  * unpacked as they come.
  * @config_digest gets the label that keeps the snapshots. *@ret_chain: the top's chain ID. */

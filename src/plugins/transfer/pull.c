@@ -84,6 +84,11 @@ static int label_existing(struct pull *p, struct ctx *ctx, const char *digest,
 	return n ? content_update(ctx, p->t->o.db, &set, paths, n, &info, err) : 0;
 }
 
+static int pull_max_downloads(const struct pull *p)
+{
+	return p->to->max_downloads > 0 ? p->to->max_downloads : p->t->o.max_downloads;
+}
+
 /* ---- one blob ---- */
 
 struct blob {
@@ -183,6 +188,38 @@ static int blob_open(struct blob *b, struct err *err)
 	}
 }
 
+/* How many requests may fetch this layer: what other layers leave of max_downloads. */
+static size_t blob_jobs(struct blob *b)
+{
+	struct pull *p = b->p;
+	size_t max = (size_t)pull_max_downloads(p), open = 0;
+	MUTEX_GUARD(&p->lock);
+	for (size_t i = 0; i < p->n_layers; i++)
+		open += p->layers[i]->state == LAYER_WAITING ||
+			p->layers[i]->state == LAYER_LOADING;
+	return max / MAX(MIN(open, max), (size_t)1);
+}
+
+static int blob_run(struct blob *b, const struct fetch_descriptor *d, struct err *err)
+{
+	int64_t part = b->p->t->o.part_bytes, left = d->size - b->off;
+	if (b->layer && part > 0 && left > part) {
+		struct parts_request q = {.fetch = b->p->fetch,
+					  .pool = b->p->t->o.pool,
+					  .d = d,
+					  .offset = b->off,
+					  .part_bytes = part,
+					  .n_jobs = blob_jobs(b),
+					  .sink = blob_sink,
+					  .arg = b};
+		q.n_jobs = MIN(q.n_jobs, (size_t)((left + part - 1) / part));
+		int r = q.n_jobs > 1 ? parts_fetch(b->ctx, &q, err) : -ERR_UNIMPLEMENTED;
+		if (r != -ERR_UNIMPLEMENTED)
+			return r;
+	}
+	return fetch_blob(b->p->fetch, b->ctx, d, b->off, blob_sink, b, err);
+}
+
 static int blob_transfer(struct blob *b, struct err *err)
 {
 	struct content_status st;
@@ -205,7 +242,7 @@ static int blob_transfer(struct blob *b, struct err *err)
 	strncpy(fd.media_type, b->d->media_type, sizeof(fd.media_type) - 1);
 	strncpy(fd.digest.text, b->d->digest, sizeof(fd.digest.text) - 1);
 	report_object(&b->p->rep, "downloading", b->name, b->d, st.offset, b->d->size);
-	return fetch_blob(b->p->fetch, b->ctx, &fd, st.offset, blob_sink, b, err);
+	return blob_run(b, &fd, err);
 }
 
 /* Gets one blob into the content store, with labels (the source's is added). */
@@ -334,8 +371,7 @@ static void jobs_end(struct jobs *js)
 
 static int jobs_start(struct pull *p, struct jobs *js, struct err *err)
 {
-	int max = p->to->max_downloads > 0 ? p->to->max_downloads : p->t->o.max_downloads;
-	size_t n = MIN(p->n_layers, (size_t)max);
+	size_t n = MIN(p->n_layers, (size_t)pull_max_downloads(p));
 	js->p = p;
 	js->v = arena_new_array(p->ctx->arena, struct job, n + 1);
 	if (!js->v)

@@ -32,6 +32,7 @@ struct transfer_options {
 	const char *config_path; /* hosts.toml directories, ":"-separated; "" = those in /etc */
 	int max_downloads;
 	int max_uploads;
+	int64_t part_bytes; /* of a layer that is fetched by several requests; 0 = by one */
 	int max_unpacks; /* layers of one image at once, where the snapshotter can give a snapshot
 			    its parent later */
 	const char *default_snapshotter;
