@@ -30,6 +30,7 @@ struct call {
 	struct stream *auth;
 	struct arena *auth_arena; /* of the answers: they are asked for on whatever thread needs
 				     them, one at a time */
+	const char *reference; /* of the registry's image: credentials may be for that one only */
 	struct transfer_watch watch;
 	const Containerd__Services__Transfer__V1__TransferOptions *options; /* or NULL */
 };
@@ -82,6 +83,7 @@ static int ask(void *arg, const char *host, const char *const *challenges, struc
 	TR(AuthRequest) req = CONTAINERD__TYPES__TRANSFER__AUTH_REQUEST__INIT;
 	TR(AuthResponse) * resp;
 	req.host = (char *)host;
+	req.reference = (char *)c->reference;
 	req.wwwauthenticate = (char **)challenges;
 	while (challenges && challenges[req.n_wwwauthenticate])
 		req.n_wwwauthenticate++;
@@ -123,7 +125,7 @@ static int registry_get(struct call *c, const Google__Protobuf__Any *any,
 			   err);
 	if (e < 0)
 		return e;
-	r.reference = m->reference;
+	r.reference = c->reference = m->reference;
 	if (m->resolver) {
 		r.host_dir = m->resolver->host_dir;
 		r.default_scheme = m->resolver->default_scheme;
@@ -283,6 +285,7 @@ static int import(struct call *c, const Google__Protobuf__Any *src,
 		e = byte_source_open(c->ctx, c->s, m->stream, &in, err);
 	if (e < 0)
 		return e;
+	to.sync_fs = c->options && c->options->sync_fs;
 	struct err broken = ERR_INIT;
 	e = transfer_import(c->ctx, c->s->transfer, byte_source_fd(in), &to, &c->watch, err);
 	int b = byte_source_close(in, e < 0, &broken);

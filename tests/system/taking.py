@@ -5,6 +5,8 @@ import queue
 import threading
 import urllib.parse
 
+import grpc
+
 import evil
 from evil import sha
 
@@ -163,3 +165,27 @@ class Streams:
             destination=self.api.any(io.ImageExportStream(stream="echo-down"))), metadata=self.api.metadata(), timeout=60)
         grants.put(None)
         return b"".join(self.message(m, self.types.Data).data for m in down)
+
+    def pull_with_credentials(self, ref, username, secret):
+        """A pull whose credentials are asked for; returns the questions."""
+        out, questions = self.open("auth")
+        types, asked = self.api.msg("types/transfer/registry"), []
+
+        def answer():
+            try:
+                for q in questions:
+                    asked.append(self.message(q, types.AuthRequest))
+                    out.put(self.api.any(types.AuthResponse(authType=types.CREDENTIALS, username=username, secret=secret)))
+            except grpc.RpcError:
+                pass  # the transfer is over
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        request = self.api.pull_request(ref, unpack=None)
+        registry = types.OCIRegistry.FromString(request.source.value)
+        registry.resolver.auth_stream = "auth"
+        request.source.value = registry.SerializeToString()
+        self.api.transfer.stub.Transfer(request, metadata=self.api.metadata(), timeout=60)
+        out.put(None)
+        thread.join(30)
+        return asked

@@ -294,3 +294,11 @@ def test_archive_is_echoed(api):
     """ImageImportStream to ImageExportStream: the bytes come back."""
     data = bytes(range(256)) * 1000
     assert Streams(api).echo(data) == data
+
+
+def test_question_for_credentials_names_host_and_image(api, private_registry, busybox_layout):
+    """containerd's own ctr gives a password only for the image that it was typed for."""
+    ref = private_registry.push(busybox_layout, "asked/busybox:1")
+    asked = Streams(api).pull_with_credentials(ref, USER, PASSWORD)
+    assert [(q.host, q.reference) for q in asked] == [(private_registry.host, ref)]
+    assert asked[0].wwwauthenticate[0].startswith("Basic")

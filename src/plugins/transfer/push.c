@@ -19,7 +19,7 @@
 #include "plugins/transfer/internal.h"
 
 #define DEPTH_MAX 8 /* of indexes in indexes */
-#define OBJECTS_MAX 65536
+#define OBJECTS_MAX 16384
 #define MOUNT_FROM_MAX 16 /* repositories that one token is asked for */
 #define TICK_S 1
 
@@ -134,7 +134,9 @@ static int walk(struct push *p, const struct descriptor *d, int depth, struct er
 		return err_set(err, ERR_UNIMPLEMENTED,
 			       "image %s is of type \"%s\", not a manifest or index", d->digest,
 			       d->media_type);
-	int r = content_read(p->ctx, p->t->o.db, d->digest, MANIFEST_MAX, &text, &n, err);
+	int r = ctx_check(p->ctx, err);
+	if (r == 0)
+		r = content_read(p->ctx, p->t->o.db, d->digest, MANIFEST_MAX, &text, &n, err);
 	if (r == 0)
 		r = manifest_parse(p->ctx->arena, d->media_type, text, n, &m, err);
 	if (r < 0)
