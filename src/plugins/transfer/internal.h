@@ -86,6 +86,8 @@ int unpack_check(const struct unpack *u, size_t i, const struct descriptor *appl
 		 struct err *err) _must_check_;
 /* Until the download is over: its error, or 0. */
 int unpack_wait(struct layer *l, struct err *err) _must_check_;
+/* Removes a snapshot that was not committed, also when the request is over. */
+void unpack_drop(struct unpack *u, const char *key);
 /* Of the snapshot while it is written; NULL = no memory. */
 const char *unpack_key(struct arena *a, const char *chain);
 /* 0 or -ENOMEM. */

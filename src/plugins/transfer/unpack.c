@@ -165,6 +165,13 @@ int unpack_check(const struct unpack *u, size_t i, const struct descriptor *appl
 		       applied->digest);
 }
 
+void unpack_drop(struct unpack *u, const char *key)
+{
+	struct ctx ctx = {.arena = u->ctx->arena, .ns = u->ctx->ns, .lease = u->ctx->lease};
+
+	(void)!snapshot_remove(&ctx, u->t->o.db, u->snapshotter, key, NULL);
+}
+
 static int unpack_into(struct unpack *u, size_t i, const char *chain, const char *key,
 		       const struct mounts *m, const struct labels *labels, struct err *err)
 {
@@ -197,7 +204,7 @@ int unpack_layer(struct unpack *u, size_t i, const char *parent, const char *cha
 	} else if (r == 0) {
 		r = unpack_into(u, i, chain, key, &m, &labels, err);
 		if (r != 0) /* failed, or somebody else was faster */
-			(void)!snapshot_remove(ctx, db, u->snapshotter, key, NULL);
+			unpack_drop(u, key);
 	}
 	if (r < 0)
 		return r;

@@ -68,7 +68,7 @@ static int piece_unpack(struct unpack *u, size_t i, struct piece *p, struct err 
 		r = unpack_check(u, i, &applied, err);
 	if (r == 0)
 		return PIECE_UNPACKED;
-	(void)!snapshot_remove(u->ctx, u->t->o.db, u->snapshotter, p->key, NULL);
+	unpack_drop(u, p->key);
 	if (r == -ERR_ABORTED && i > 0)
 		return PIECE_IN_TURN;
 	return err_prefix(err, "extract layer %s", l->desc.digest);
@@ -154,7 +154,7 @@ static int piece_commit(struct unpack *u, size_t i, struct piece *p, struct err 
 
 	/* Failed, or somebody else was faster. */
 	if (r < 0)
-		(void)!snapshot_remove(u->ctx, db, u->snapshotter, p->key, NULL);
+		unpack_drop(u, p->key);
 	if (r < 0 && r != -ERR_ALREADY_EXISTS)
 		return err_prefix(err, "extract layer %s", l->desc.digest);
 	report_object(u->rep, "extracted", l->name, &l->desc, l->desc.size, l->desc.size);
@@ -220,8 +220,7 @@ static void jobs_end(struct ahead *a, struct job *jobs, size_t n)
 		arena_free(jobs[i].ctx.arena);
 	for (size_t i = 0; i < u->n; i++)
 		if (a->pieces[i].state == PIECE_UNPACKED)
-			(void)!snapshot_remove(u->ctx, u->t->o.db, u->snapshotter, a->pieces[i].key,
-					       NULL);
+			unpack_drop(u, a->pieces[i].key);
 }
 
 int unpack_ahead(struct unpack *u, const char **ret_chain, struct err *err)
