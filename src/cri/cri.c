@@ -17,6 +17,7 @@
 #include "cri/runtime_features.h"
 #include "cri/stats.h"
 #include "cri/streaming.h"
+#include "cri/usage.h"
 
 /* The exits are followed from here on: before anybody asks which tasks run. */
 static int make_parts(struct cri *c, struct err *err)
@@ -31,6 +32,8 @@ static int make_parts(struct cri *c, struct err *err)
 		r = cri_events_new(c, &c->events, err);
 	if (r == 0)
 		r = cri_exits_new(c, &c->exits, err);
+	if (r == 0)
+		r = cri_registry_write(c, c->arena, &c->registry_dir, err);
 	if (r == 0)
 		r = cri_images_new(c, &c->images, err);
 	if (r == 0)
@@ -55,7 +58,10 @@ int cri_new(const struct cri_options *o, struct cri **ret, struct err *err)
 	c->pods = cri_table_new("sandbox");
 	c->starting = cri_table_new("sandbox");
 	c->containers = cri_table_new("container");
-	int r = c->features && c->features_known && c->pods && c->starting && c->containers
+	c->usage = cri_usage_new(c->config);
+	c->arena = arena_new(0);
+	int r = c->features && c->features_known && c->pods && c->starting && c->containers &&
+				c->usage && c->arena
 			? make_parts(c, err)
 			: err_nomem(err);
 	if (r < 0)
@@ -114,6 +120,8 @@ void cri_free(struct cri *c)
 	if (c->podsandbox)
 		c->podsandbox->ops->free(c->podsandbox);
 	pthread_mutex_destroy(&c->features_lock);
+	cri_usage_free(c->usage);
+	arena_free(c->arena);
 	free(c->features);
 	free(c->features_known);
 	free(c);

@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Images as the kubelet sees them: by the digest of their config, with all their names.
  *
- * A cache over the image records of the namespace, kept up by image events (other clients pull,
- * too). Any thread; results live in ctx's arena. */
+ * A table of the images of the namespace for this host, kept up by image events (other clients pull
+ * and remove, too). It has what lists need; an image's document is read when somebody asks for it.
+ * Any thread; results live in ctx's arena. */
 #pragma once
 
 #include "cri/internal.h"
+#include "oci/descriptor.h"
 
 struct cri_image {
 	const char *id;		       /* sha256:<config digest> */
 	const char *chain_id;	       /* of its snapshot */
 	const char *const *references; /* all names, NULL-terminated, sorted */
-	int64_t size;		       /* compressed */
-	const json_t *spec; /* the image document (config.config is in there); borrowed, lives as
-			       long as ctx's arena's owner holds the image */
-	const char *user;   /* config.User */
+	int64_t size;		       /* compressed: manifest, config and layers */
+	const char *user;	       /* config.User */
 	const char *stop_signal;
 	bool pinned;
+	struct descriptor target; /* what its names point to: an index or a manifest */
 };
 
 int cri_images_new(struct cri *c, struct cri_images **ret, struct err *err) _must_check_;
@@ -25,10 +26,30 @@ int cri_images_load(struct ctx *ctx, struct cri_images *i, struct err *err) _mus
 void cri_images_stop(struct cri_images *i);
 void cri_images_free(struct cri_images *i);
 
-/* By id (or a prefix), digest or name (normalised). -ERR_NOT_FOUND `image "x": not found`. @spec is
- * a copy of the caller's: json_decref when done. */
+/* By id (or a prefix of it that only one has), digest or name (normalised).
+ * -ERR_NOT_FOUND `image "x": not found`.
+ * @ret_spec  the image's document, which the caller decrefs; NULL = not wanted */
 int cri_image_resolve(struct ctx *ctx, struct cri_images *i, const char *ref, struct cri_image *ret,
 		      json_t **ret_spec, struct err *err) _must_check_;
+/* All, sorted by id. */
+int cri_image_list(struct ctx *ctx, struct cri_images *i, struct cri_image **ret, size_t *ret_n,
+		   struct err *err) _must_check_;
+/* The manifest for this host of what an image's name points to. -ERR_NOT_FOUND */
+struct manifest;
+int cri_image_manifest(struct ctx *ctx, struct cri *c, const struct descriptor *target,
+		       struct manifest *ret, struct err *err) _must_check_;
+/* Looks at the record @name again: it has been made, changed or removed. */
+int cri_image_refresh(struct ctx *ctx, struct cri_images *i, const char *name,
+		      struct err *err) _must_check_;
+
+/* Pulls @ref (normalised) for @snapshotter, as PullImage does; *@ret_id in ctx's arena. */
+struct cri_pull {
+	const char *ref;
+	const char *snapshotter;
+	const CRI(AuthConfig) * auth; /* NULL = none */
+};
+int cri_image_pull(struct ctx *ctx, struct cri *c, const struct cri_pull *p, const char **ret_id,
+		   struct err *err) _must_check_;
 /* Pulls unless it is there (the pause image). */
 int cri_image_ensure(struct ctx *ctx, struct cri *c, const char *ref, const char *snapshotter,
 		     struct cri_image *ret, json_t **ret_spec, struct err *err) _must_check_;
@@ -36,6 +57,13 @@ int cri_image_ensure(struct ctx *ctx, struct cri *c, const char *ref, const char
 int cri_image_unpack(struct ctx *ctx, struct cri *c, const struct cri_image *i,
 		     const char *snapshotter, const char **ret_chain, struct err *err) _must_check_;
 
-/* Size of a snapshot as last measured; false = not yet. */
-bool cri_snapshot_usage(struct cri_images *i, const char *snapshotter, const char *key,
-			int64_t *ret_bytes, int64_t *ret_inodes, int64_t *ret_at_ns);
+/* The deprecated registry tables of the configuration, written as a directory of hosts.toml files
+ * below the plugin's state directory, at start. *@ret "" = there are none. */
+int cri_registry_write(struct cri *c, struct arena *a, const char **ret,
+		       struct err *err) _must_check_;
+
+/* Size of a snapshot: measured when somebody asks and the last measurement is older than the
+ * configured period. @ret_at_ns unix time of it. */
+int cri_snapshot_usage(struct ctx *ctx, struct cri *c, const char *snapshotter, const char *key,
+		       int64_t *ret_bytes, int64_t *ret_inodes, int64_t *ret_at_ns,
+		       struct err *err) _must_check_;

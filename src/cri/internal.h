@@ -14,6 +14,7 @@ struct cri_images;
 struct cri_network;
 struct cri_stats;
 struct cri_streaming;
+struct cri_usage;
 struct nri;
 
 struct cri {
@@ -25,10 +26,13 @@ struct cri {
 	struct cri_events *events;	 /* event.h */
 	struct cri_exits *exits;	 /* container.h */
 	struct cri_images *images;	 /* image.h */
+	struct cri_usage *usage;	 /* usage.h */
 	struct cri_network *network;	 /* network.h */
 	struct cri_stats *stats;	 /* stats.h */
 	struct cri_streaming *streaming; /* streaming.h */
 	struct nri *nri;		 /* nri.h; NULL = disabled */
+	const char *registry_dir;	 /* of hosts.toml files from old tables, "" = none */
+	struct arena *arena;
 	atomic_bool ready, stopping;
 	pthread_mutex_t features_lock; /* guards the two below: one of each handler */
 	struct cri_features *features;

@@ -35,12 +35,6 @@ PENDING(stream_pod_sandbox_metrics, "StreamPodSandboxMetrics")
 PENDING(update_runtime_config, "UpdateRuntimeConfig")
 
 /* image*.c */
-PENDING(list_images, "ListImages")
-PENDING(stream_images, "StreamImages")
-PENDING(image_status, "ImageStatus")
-PENDING(pull_image, "PullImage")
-PENDING(remove_image, "RemoveImage")
-PENDING(image_fs_info, "ImageFsInfo")
 
 /* ---- what others call ---- */
 
@@ -49,36 +43,6 @@ PENDING(image_fs_info, "ImageFsInfo")
 #include "cri/nri.h"
 #include "cri/stats.h"
 #include "cri/streaming.h"
-
-int cri_images_new(struct cri *c, struct cri_images **ret, struct err *err)
-{
-	return 0;
-}
-
-int cri_images_load(struct ctx *ctx, struct cri_images *i, struct err *err)
-{
-	return 0;
-}
-
-void cri_images_stop(struct cri_images *i)
-{
-}
-
-void cri_images_free(struct cri_images *i)
-{
-}
-
-int cri_image_ensure(struct ctx *ctx, struct cri *c, const char *ref, const char *snapshotter,
-		     struct cri_image *ret, json_t **ret_spec, struct err *err)
-{
-	return err_set(err, ERR_UNIMPLEMENTED, "image %s", ref);
-}
-
-int cri_image_unpack(struct ctx *ctx, struct cri *c, const struct cri_image *i,
-		     const char *snapshotter, const char **ret_chain, struct err *err)
-{
-	return err_set(err, ERR_UNIMPLEMENTED, "unpack image %s", i->id);
-}
 
 int cri_stats_new(struct cri *c, struct cri_stats **ret, struct err *err)
 {
@@ -144,12 +108,6 @@ int nri_update_pod(struct ctx *ctx, struct nri *n, struct cri_pod *p,
 void nri_event(struct ctx *ctx, struct nri *n, enum nri_event e, struct cri_pod *p,
 	       struct cri_container *k)
 {
-}
-
-int cri_image_resolve(struct ctx *ctx, struct cri_images *i, const char *ref, struct cri_image *ret,
-		      json_t **ret_spec, struct err *err)
-{
-	return err_set(err, ERR_NOT_FOUND, "image \"%s\"", ref);
 }
 
 int nri_create_container(struct ctx *ctx, struct nri *n, struct cri_pod *p, struct cri_container *k,

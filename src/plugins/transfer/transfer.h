@@ -107,6 +107,11 @@ int transfer_pull(struct ctx *ctx, struct transfer *t, const struct transfer_reg
 		  const struct transfer_store *to, const struct transfer_watch *watch,
 		  struct err *err) _must_check_;
 
+/* Unpacks an image whose blobs are in the store already, as pulls and imports do. */
+struct manifest;
+int transfer_unpack_manifest(struct ctx *ctx, struct transfer *t, const struct manifest *m,
+			     const char *snapshotter, struct err *err) _must_check_;
+
 struct transfer_push {
 	const char *name; /* of the image */
 	const struct platform *platforms;
