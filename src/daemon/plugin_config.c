@@ -47,7 +47,7 @@ static const struct config_field cri_registry_fields[] = {
 
 static const struct config_field cri_decryption_fields[] = {
 	CFG_UNHONOURED("key_model", CFG_STRING, "node",
-		  "node: keys are on the node; empty: no decryption"),
+		       "node: keys are on the node; empty: no decryption"),
 	CFG_END,
 };
 

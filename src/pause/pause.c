@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The process that holds a pod's namespaces: it waits, reaps what a shared process namespace leaves to it,
- * and ends on SIGTERM and SIGINT. Without a C library, so that it takes a few pages only. */
+/* The process that holds a pod's namespaces: it waits, reaps what a shared process namespace leaves
+ * to it, and ends on SIGTERM and SIGINT. Without a C library, so that it takes a few pages only. */
 #include <linux/signal.h>
 #include <linux/wait.h>
 #include <stddef.h>
@@ -43,12 +43,12 @@ static long call(long n, long a, long b, long c, long d)
 #error "the pause process knows no system calls of this machine"
 #endif
 
-#define BIT(s) (1UL << ((s) - 1))
+#define BIT(s) (1UL << ((s)-1))
 
 _Noreturn void _start(void);
 
-/* Blocked signals are taken one after the other: no handler, no race. As the first process of a namespace
- * it gets no signal that it does not ask for. */
+/* Blocked signals are taken one after the other: no handler, no race. As the first process of a
+ * namespace it gets no signal that it does not ask for. */
 _Noreturn void _start(void)
 {
 	unsigned long set = BIT(SIGTERM) | BIT(SIGINT) | BIT(SIGCHLD);
