@@ -14,6 +14,7 @@
 #include <sys/capability.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -109,9 +110,10 @@ static int landlock_new(uint64_t handled)
 	return (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
 }
 
-static void landlock_fetch(void)
+/* None of @access to anything. */
+static void landlock_nothing(uint64_t access)
 {
-	_cleanup_close_ int ruleset = landlock_new(LL_WRITE | LANDLOCK_ACCESS_FS_EXECUTE);
+	_cleanup_close_ int ruleset = landlock_new(access);
 
 	if (ruleset >= 0)
 		(void)syscall(SYS_landlock_restrict_self, ruleset, 0);
@@ -282,7 +284,13 @@ static const int for_pack[] = {
 	SCMP_SYS(flistxattr), SCMP_SYS(llistxattr), SCMP_SYS(recvfrom), /* control socket */
 };
 
-enum role { ROLE_FETCH, ROLE_UNPACK, ROLE_PACK };
+static const int for_front[] = {
+	SCMP_SYS(accept4),     SCMP_SYS(accept),      SCMP_SYS(recvfrom),
+	SCMP_SYS(getsockname), SCMP_SYS(getpeername), SCMP_SYS(setsockopt),
+	SCMP_SYS(getsockopt),  SCMP_SYS(shutdown),    SCMP_SYS(sendfile),
+};
+
+enum role { ROLE_FETCH, ROLE_UNPACK, ROLE_PACK, ROLE_FRONT };
 
 static const struct {
 	const int *calls;
@@ -291,6 +299,7 @@ static const struct {
 	[ROLE_FETCH] = {for_fetch, ARRAY_LEN(for_fetch)},
 	[ROLE_UNPACK] = {for_unpack, ARRAY_LEN(for_unpack)},
 	[ROLE_PACK] = {for_pack, ARRAY_LEN(for_pack)},
+	[ROLE_FRONT] = {for_front, ARRAY_LEN(for_front)},
 };
 
 static int add(scmp_filter_ctx f, uint32_t action, const int *calls, size_t n)
@@ -369,7 +378,10 @@ static int filter(enum role role, struct err *err)
 		r = add(f, SCMP_ACT_ALLOW, by_role[role].calls, by_role[role].n);
 	if (r == 0 && role != ROLE_FETCH)
 		r = add_send(f);
-	if (r == 0 && role != ROLE_UNPACK)
+	if (r == 0 && role == ROLE_FRONT)
+		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1,
+				     SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+	if (r == 0 && (role == ROLE_FETCH || role == ROLE_PACK))
 		r = add_open_readonly(f);
 	if (r == 0)
 		r = add_memory(f, role == ROLE_FETCH);
@@ -397,7 +409,7 @@ static int become_nobody(struct err *err)
 	return 0;
 }
 
-int jail_fetch(struct err *err)
+static int give_up_all(struct err *err)
 {
 	int r;
 
@@ -416,8 +428,30 @@ int jail_fetch(struct err *err)
 	signal(SIGXFSZ, SIG_IGN);
 	limit(RLIMIT_FSIZE, 0);
 #endif
-	landlock_fetch();
+	return 0;
+}
+
+int jail_fetch(struct err *err)
+{
+	int r = give_up_all(err);
+
+	if (r < 0)
+		return r;
+	landlock_nothing(LL_WRITE | LANDLOCK_ACCESS_FS_EXECUTE);
 	return filter(ROLE_FETCH, err);
+}
+
+int jail_front(struct err *err)
+{
+	int r;
+
+	(void)unshare(CLONE_NEWNET);
+	(void)unshare(CLONE_NEWIPC | CLONE_NEWUTS);
+	r = give_up_all(err);
+	if (r < 0)
+		return r;
+	landlock_nothing(LL_WRITE | LL_READ | LANDLOCK_ACCESS_FS_EXECUTE);
+	return filter(ROLE_FRONT, err);
 }
 
 /* What unpack and pack share, up to the file system. */

@@ -27,5 +27,10 @@ int jail_unpack(int target_fd, const int *lower_fds, size_t n_lowers, bool sys_a
  * that the filter has of opening; no sockets, no exec. */
 int jail_pack(int upper_fd, const int *more_fds, size_t n, struct err *err) _must_check_;
 
+/* As jail_fetch(), with namespaces of its own (listening sockets stay in theirs), nothing of the
+ * file system and no executable memory: what is left is accepting, and talking on what is
+ * connected. */
+int jail_front(struct err *err) _must_check_;
+
 /* True when this process is in the initial user namespace. To be asked before entering a jail. */
 bool jail_initial_userns(void);

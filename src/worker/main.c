@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* containerd-worker: the program that talks to registries and reads archives for the daemon (see
- * protocol.h). */
+/* containerd-worker: the program that talks to registries, reads archives and speaks HTTP and
+ * TLS to clients for the daemon (see protocol.h). */
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -19,6 +19,7 @@ static const struct {
 	{"fetch", role_fetch},
 	{"unpack", role_unpack},
 	{"pack", role_pack},
+	{"front", role_front},
 };
 
 static bool is_socket(int fd)

@@ -74,6 +74,26 @@
  * Exactly one answer for each question; the answer may come after the call was canceled.
  *
  * w>d {"log":"line"}                only with "debug"
+ *
+ * ---- role "front": one server a process, many connections at a time ----
+ *
+ * d>w {"front":{"connections":n,"listeners":[{"kind":"http"|"stream","alpn":"h2" or
+ * absent,"tls":TLS or absent},...]}} descriptors: the listening sockets (they do not block), in
+ * this order TLS: {"cert":"PEM","key":"PEM","ca":"PEM" when clients need a certificate} or
+ *     {"self_signed":true}
+ * w>d {"ready":{}} or an error; before that the worker enters its jail
+ * d>w {"tls":{"listener":n,...}}    for new connections; an error comes back when it is no good
+ *
+ * Requests of a listener of kind "http" carry an id (> 0, never used twice by a worker):
+ * w>d {"request":{"id":n,"listener":n,"method":"...","path":"decoded","query":[["k","v"],...],
+ *      "headers":[["k","v"],...],"body":"..."}}
+ * d>w {"reply":{"id":n,"status":n,"headers":[["k","v"],...],"body":"none"|"file"|"pipe"|"upgrade"}}
+ *     descriptor: of a file, sent from byte 0 to its end; of a pipe, sent until it ends; of a
+ * stream socket, whose bytes are exchanged with the client after the headers. Exactly one for each
+ *     request
+ *
+ * A connection of a listener of kind "stream", after the TLS handshake:
+ * w>d {"stream":{"listener":n}}     descriptor: a socket with the connection's bytes, without TLS
  */
 #pragma once
 

@@ -6,3 +6,4 @@
 int role_unpack(int sock);
 int role_pack(int sock);
 int role_fetch(int sock);
+int role_front(int sock);

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,18 +21,23 @@
 #include "base/cleanup.h"
 #include "worker/jail.h"
 
-/* Runs @fn in a child that is in the jail of "fetch"; returns what it returned. */
-static int in_fetch_jail(int (*fn)(void))
+/* Runs @fn in a child that is in @jail; returns what it returned. */
+static int in_jail(int (*jail)(struct err *err), int (*fn)(void))
 {
 	int status;
 	pid_t pid = fork();
 
 	assert_true(pid >= 0);
 	if (pid == 0)
-		_exit(jail_fetch(NULL) < 0 ? 100 : fn());
+		_exit(jail(NULL) < 0 ? 100 : fn());
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
 	return WEXITSTATUS(status);
+}
+
+static int in_fetch_jail(int (*fn)(void))
+{
+	return in_jail(jail_fetch, fn);
 }
 
 static char file[] = "/tmp/jail.XXXXXX";
@@ -98,6 +104,42 @@ static void pipes_sockets_and_reading_stay(void **state)
 	assert_int_equal(in_fetch_jail(use_pipes_and_sockets), 0);
 }
 
+static int accept_only;
+
+static int accept_and_nothing_else(void)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET};
+	int s[2];
+
+	if (open("/etc/passwd", O_RDONLY) >= 0 || open("/", O_PATH) >= 0)
+		return 1;
+	if (socket(AF_INET, SOCK_STREAM, 0) >= 0 || socket(AF_UNIX, SOCK_STREAM, 0) >= 0 ||
+	    connect(accept_only, (struct sockaddr *)&a, sizeof(a)) == 0)
+		return 2;
+	if (mmap(NULL, 1, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED)
+		return 3;
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, s) < 0 || write(s[1], "x", 1) != 1)
+		return 4;
+	return accept4(accept_only, NULL, NULL, SOCK_CLOEXEC) >= 0 ? 0 : 5;
+}
+
+/* The network is another one, but what listens does so where it did. */
+static void a_front_can_accept_and_nothing_else(void **state)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t n = sizeof(a);
+	int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	accept_only = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(accept_only, (struct sockaddr *)&a, n), 0);
+	assert_int_equal(listen(accept_only, 1), 0);
+	assert_int_equal(getsockname(accept_only, (struct sockaddr *)&a, &n), 0);
+	assert_int_equal(connect(client, (struct sockaddr *)&a, n), 0);
+	assert_int_equal(in_jail(jail_front, accept_and_nothing_else), 0);
+	close(client);
+	close(accept_only);
+}
+
 static int group_setup(void **state)
 {
 	file_fd = mkstemp(file);
@@ -117,6 +159,7 @@ int main(void)
 		cmocka_unit_test(files_cannot_be_opened_for_writing),
 		cmocka_unit_test(open_files_cannot_be_cut_or_written_at_an_offset),
 		cmocka_unit_test(pipes_sockets_and_reading_stay),
+		cmocka_unit_test(a_front_can_accept_and_nothing_else),
 	};
 
 	return cmocka_run_group_tests_name("jail", tests, group_setup, group_teardown);
