@@ -62,6 +62,11 @@ static int entry_add(struct rpc_server *s, const struct rpc_service *service,
 		e->path = NULL;
 		return -ENOMEM;
 	}
+	e->stats = calloc(1, sizeof(*e->stats));
+	if (!e->stats) {
+		free(e->path);
+		return -ENOMEM;
+	}
 	s->n_entries++;
 	return 0;
 }
@@ -94,8 +99,10 @@ int rpc_server_add(struct rpc_server *s, const struct rpc_service *service)
 
 void rpc_server_done(struct rpc_server *s)
 {
-	for (size_t i = 0; i < s->n_entries; i++)
+	for (size_t i = 0; i < s->n_entries; i++) {
 		free(s->entries[i].path);
+		free(s->entries[i].stats);
+	}
 	free(s->entries);
 	free(s->services);
 	free(s->table);
@@ -134,6 +141,28 @@ int rpc_server_why(const struct rpc_server *s, const char *path, struct err *err
 				   slash + 1, d->name);
 	}
 	return err_set_raw(err, ERR_UNIMPLEMENTED, "unknown service %.*s", n, path + 1);
+}
+
+/* ---- Counting ---- */
+
+const double rpc_bucket_bounds[RPC_BUCKETS] = {0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
+					       0.5,   1,    2.5,   5,	 10};
+
+static void count(atomic_uint_least64_t *n, uint64_t by)
+{
+	atomic_fetch_add_explicit(n, by, memory_order_relaxed);
+}
+
+static void count_end(const struct rpc_call *c, int code, int64_t ns)
+{
+	struct rpc_stats *s = c->entry->stats;
+	size_t i = 0;
+
+	while (i < RPC_BUCKETS && (double)ns > rpc_bucket_bounds[i] * 1e9)
+		i++;
+	count(&s->handled[code >= 0 && code < RPC_CODES ? code : ERR_UNKNOWN], 1);
+	count(&s->buckets[i], 1);
+	count(&s->ns, (uint64_t)ns);
 }
 
 /* ---- The transport's side ---- */
@@ -299,6 +328,7 @@ static int request_take(struct rpc_call *c, const void **ret, struct err *err)
 		return r;
 	if (r == 0)
 		return err_set_raw(err, ERR_INTERNAL, "the request has no message");
+	count(&c->entry->stats->received, 1);
 	return rpc_unpack(c->ctx.arena, c->entry->in, m->p, m->n, ret, err);
 }
 
@@ -353,6 +383,7 @@ void rpc_call_dispatch(struct rpc_call *c)
 	int r;
 
 	c->started = true;
+	count(&c->entry->stats->started, 1);
 	rpc_pipe_ref(&c->pipe); /* the handler's */
 	rpc_pipe_ref(&c->pipe); /* the outcome's */
 	if (!c->server->pool) {
@@ -370,6 +401,8 @@ void rpc_call_dispatch(struct rpc_call *c)
 void rpc_call_reject(struct rpc_call *c, const struct err *err)
 {
 	c->started = true;
+	if (c->entry)
+		count(&c->entry->stats->started, 1);
 	rpc_pipe_ref(&c->pipe);
 	rpc_finish(c, err);
 }
@@ -387,6 +420,7 @@ int rpc_recv(struct rpc_call *c, ProtobufCMessage **ret, struct err *err)
 		arena_reset(c->recv_arena);
 	if (!c->recv_arena)
 		return err_nomem(err);
+	count(&c->entry->stats->received, 1);
 	r = rpc_unpack(c->recv_arena, c->entry->in, m->p, m->n, ret, err);
 	return r < 0 ? r : 1;
 }
@@ -409,6 +443,7 @@ static int call_send(struct rpc_call *c, struct rpc_msg *m, size_t limit, bool b
 	r = rpc_pipe_put(&c->pipe, m, limit, block, NULL, err);
 	if (r < 0)
 		return r;
+	count(&c->entry->stats->sent, 1);
 	/* The only reply leaves together with the status. */
 	if (stream)
 		rpc_pipe_mark(&c->pipe);
@@ -458,6 +493,7 @@ void rpc_finish(struct rpc_call *c, const struct err *err)
 	struct rpc_server *s = c->server;
 	_cleanup_free_ char *text = NULL;
 	const char *t = "";
+	int64_t took = time_mono() - c->start;
 	int code = 0;
 
 	pthread_mutex_lock(&c->pipe.mu);
@@ -474,9 +510,11 @@ void rpc_finish(struct rpc_call *c, const struct err *err)
 	if (s->on_done)
 		text = strdup(t);
 	pthread_mutex_unlock(&c->pipe.mu);
+	if (c->entry)
+		count_end(c, code, took);
 	if (s->on_done)
 		s->on_done(s->on_done_arg, c->entry ? c->entry->path : str_or(c->path, ""), code,
-			   text ? text : "", time_mono() - c->start);
+			   text ? text : "", took);
 	rpc_pipe_mark(&c->pipe);
 	rpc_pipe_unref(&c->pipe);
 }

@@ -36,6 +36,10 @@ int grpc_server_listen(struct grpc_server *s, int fd);
 void grpc_server_drain(struct grpc_server *s, int64_t grace_ns, loop_fn fn, void *arg);
 /* After the drain, when the loop does not run any more. */
 void grpc_server_free(struct grpc_server *s);
+/* Takes over a connected socket as if it had been accepted. Loop's thread. */
+void grpc_server_take(struct grpc_server *s, int fd);
+/* Calls @fn for each method that has a handler. Any thread. */
+void grpc_server_stats(const struct grpc_server *s, rpc_stats_fn fn, void *arg);
 /* Services registered, for introspection and coverage. */
 const struct rpc_service *const *grpc_server_services(const struct grpc_server *s, size_t *ret_n);
 

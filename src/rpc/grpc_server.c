@@ -648,6 +648,23 @@ int grpc_server_listen(struct grpc_server *s, int fd)
 	return rpc_listener_add(&s->listeners, s->core.hub.loop, fd, accepted, s);
 }
 
+void grpc_server_take(struct grpc_server *s, int fd)
+{
+	if (s->draining)
+		close(fd);
+	else
+		accepted(s, fd);
+}
+
+void grpc_server_stats(const struct grpc_server *s, rpc_stats_fn fn, void *arg)
+{
+	for (size_t i = 0; i < s->core.n_entries; i++) {
+		const struct rpc_entry *e = &s->core.entries[i];
+
+		fn(arg, e->service, e->method, e->stats);
+	}
+}
+
 const struct rpc_service *const *grpc_server_services(const struct grpc_server *s, size_t *ret_n)
 {
 	*ret_n = s->core.n_services;

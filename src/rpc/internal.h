@@ -151,6 +151,7 @@ struct rpc_entry {
 	const struct rpc_service *service;
 	const struct rpc_method *method;
 	const ProtobufCMessageDescriptor *in, *out;
+	struct rpc_stats *stats;
 };
 
 struct rpc_server {

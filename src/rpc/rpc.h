@@ -20,6 +20,7 @@
 #pragma once
 
 #include <protobuf-c/protobuf-c.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -77,6 +78,23 @@ void rpc_finish(struct rpc_call *call, const struct err *err);
  * still must. After rpc_finish() returned it is not called any more when rpc_finish() was called on
  * the loop's thread; else it may be in flight: arg must outlive that (use loop_post to free). */
 void rpc_on_cancel(struct rpc_call *call, void (*fn)(void *arg), void *arg);
+
+/* ---- What a server has counted about one of its methods ---- */
+
+#define RPC_CODES 17
+#define RPC_BUCKETS 11
+/* Upper bounds in seconds of the buckets of handling times. */
+extern const double rpc_bucket_bounds[RPC_BUCKETS];
+
+struct rpc_stats {
+	atomic_uint_least64_t started, received, sent;	/* calls; messages */
+	atomic_uint_least64_t handled[RPC_CODES];	/* calls that have ended, by status code */
+	atomic_uint_least64_t buckets[RPC_BUCKETS + 1]; /* of those, by time; not cumulated */
+	atomic_uint_least64_t ns;			/* together */
+};
+
+typedef void (*rpc_stats_fn)(void *arg, const struct rpc_service *service,
+			     const struct rpc_method *method, const struct rpc_stats *stats);
 
 /* ---- Client: one connection, many calls, any thread ---- */
 
