@@ -85,8 +85,19 @@ int plugin_internal_opt_init(struct plugin_init *in, struct err *err)
 	return r < 0 ? r : path_prepend(in->arena, "LD_LIBRARY_PATH", lib, err);
 }
 
+static void deprecations_stop(void *p)
+{
+	deprecations_free(p);
+}
+
 int plugin_warning_deprecations_init(struct plugin_init *in, struct err *err)
 {
+	struct deprecations *d = deprecations_new();
+	if (!d)
+		return err_nomem(err);
+	daemon_of(in)->services.deprecations = d;
+	in->instance = d;
+	in->stop = deprecations_stop;
 	return 0;
 }
 
@@ -259,8 +270,14 @@ PRESENT(service_tasks_service)
 PRESENT(differ_walking)
 PRESENT(lease_manager)
 PRESENT(shim_manager)
-PRESENT(monitor_task_cgroups)
 PRESENT(sandbox_store_local)
+
+int plugin_monitor_task_cgroups_init(struct plugin_init *in, struct err *err)
+{
+	if (access("/sys/fs/cgroup/cgroup.controllers", F_OK) < 0)
+		deprecation_emit(daemon_of(in)->services.deprecations, DEPRECATION_CGROUP_V1);
+	return 0;
+}
 
 int plugin_service_diff_service_init(struct plugin_init *in, struct err *err)
 {

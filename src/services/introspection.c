@@ -140,6 +140,25 @@ static int server_uuid(struct ctx *ctx, const char *root, char **ret, struct err
 	return e < 0 ? err_errno(err, e, "write %s", path) : 0;
 }
 
+static int put_deprecations(struct arena *a, struct services *s, IN(ServerResponse) * resp,
+			    struct err *err)
+{
+	struct deprecation_warning v[DEPRECATIONS_N];
+	size_t n = s->deprecations ? deprecations_list(s->deprecations, v) : 0;
+	resp->deprecations = arena_new_array(a, IN(DeprecationWarning) *, n + 1);
+	if (!resp->deprecations)
+		return err_nomem(err);
+	for (size_t i = 0; i < n; i++) {
+		IN(DeprecationWarning) *m = pb_new(a, &DESC(deprecation_warning));
+		if (!m || !(m->last_occurrence = pb_time_put(a, v[i].last)))
+			return err_nomem(err);
+		m->id = (char *)v[i].id;
+		m->message = (char *)v[i].message;
+		resp->deprecations[resp->n_deprecations++] = m;
+	}
+	return 0;
+}
+
 static int server(struct rpc_call *call, const void *req, struct err *err)
 {
 	struct ctx *ctx = rpc_ctx(call);
@@ -153,6 +172,9 @@ static int server(struct rpc_call *call, const void *req, struct err *err)
 	if (stat("/proc/self/ns/pid", &st) < 0)
 		return err_errno(err, errno, "stat /proc/self/ns/pid");
 	resp.pidns = st.st_ino;
+	e = put_deprecations(ctx->arena, s, &resp, err);
+	if (e < 0)
+		return e;
 	return rpc_send(call, &resp.base, err);
 }
 

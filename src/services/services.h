@@ -8,6 +8,7 @@
 
 #include "base/labels.h"
 #include "core/db.h"
+#include "core/deprecation.h"
 #include "core/gc.h"
 #include "rpc/rpc.h"
 
@@ -25,6 +26,7 @@ struct services {
 	struct pool *pool;
 	struct db *db;
 	struct event_exchange *events;
+	struct deprecations *deprecations; /* NULL = disabled */
 	struct gc_scheduler *gc;
 	struct runtime *runtime;
 	struct streams *streams;
