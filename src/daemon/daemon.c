@@ -28,6 +28,7 @@
 #include "base/trace.h"
 #include "cri/cri.h"
 #include "daemon/daemon_internal.h"
+#include "daemon/servers.h"
 #include "plugins/restart/monitor.h"
 #include "plugins/runtime/runtime.h"
 #include "version.h"
@@ -134,6 +135,7 @@ static void finished(void *arg)
 static void *finish(void *arg)
 {
 	struct daemon *d = arg;
+	servers_stop(d);
 	if (d->restart)
 		restart_monitor_stop(d->restart);
 	if (d->cri)
@@ -167,9 +169,11 @@ static void stop(struct daemon *d)
 		return;
 	d->stopping = true;
 	notify("STOPPING=1");
-	d->draining = 1 + (d->grpc != NULL) + (d->ttrpc != NULL);
+	d->draining = 1 + (d->grpc != NULL) + (d->grpc_tcp != NULL) + (d->ttrpc != NULL);
 	if (d->grpc)
 		grpc_server_drain(d->grpc, DRAIN_NS, drained, d);
+	if (d->grpc_tcp)
+		grpc_server_drain(d->grpc_tcp, DRAIN_NS, drained, d);
 	if (d->ttrpc)
 		ttrpc_server_drain(d->ttrpc, drained, d);
 	drained(d);
@@ -202,6 +206,8 @@ static void serve(void *arg)
 {
 	struct daemon *d = arg;
 	int r = d->grpc_fd >= 0 ? grpc_server_listen(d->grpc, TAKE_FD(d->grpc_fd)) : 0;
+	if (r == 0 && d->tcp_fd >= 0)
+		r = grpc_server_listen(d->grpc_tcp, TAKE_FD(d->tcp_fd));
 	if (r == 0 && d->ttrpc_fd >= 0)
 		r = ttrpc_server_listen(d->ttrpc, TAKE_FD(d->ttrpc_fd));
 	if (r < 0) {
@@ -314,6 +320,7 @@ static void sockets_remove(struct daemon *d)
 
 static void teardown(struct daemon *d)
 {
+	servers_stop(d);
 	if (d->restart && d->pool)
 		restart_monitor_stop(d->restart);
 	if (d->cri && d->pool)
@@ -324,9 +331,12 @@ static void teardown(struct daemon *d)
 		plugins_stop(d->plugins);
 	if (d->grpc)
 		grpc_server_free(d->grpc);
+	if (d->grpc_tcp)
+		grpc_server_free(d->grpc_tcp);
 	if (d->ttrpc)
 		ttrpc_server_free(d->ttrpc);
 	fd_closep(&d->grpc_fd);
+	fd_closep(&d->tcp_fd);
 	fd_closep(&d->ttrpc_fd);
 	sockets_remove(d);
 	loop_free(d->loop);
@@ -336,7 +346,7 @@ static void teardown(struct daemon *d)
 
 int daemon_run(const struct config *config, struct err *err)
 {
-	struct daemon d = {.config = config, .grpc_fd = -1, .ttrpc_fd = -1};
+	struct daemon d = {.config = config, .grpc_fd = -1, .ttrpc_fd = -1, .tcp_fd = -1};
 	log_info("starting containerd, version %s, revision %s", VERSION, REVISION);
 	umask(0022);
 	int r = make_dirs(config, err);

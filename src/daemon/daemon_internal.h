@@ -17,9 +17,11 @@
 
 struct cri;
 struct cri_config;
+struct front;
 struct restart_monitor;
 
 #define DAEMON_SERVICES_MAX 32
+#define DAEMON_FRONTS_MAX 8
 
 struct daemon {
 	const struct config *config;
@@ -36,21 +38,32 @@ struct daemon {
 	struct rpc_service ttrpc_events;
 	struct grpc_server *grpc;
 	struct ttrpc_server *ttrpc;
-	int grpc_fd, ttrpc_fd; /* listening; handed to the servers when all is ready. -1 = none */
-	char *exe;	       /* this executable */
-	int draining;	       /* servers that still have connections (loop) */
-	bool started;	       /* the loop's */
-	atomic_bool stopping;  /* set by the loop */
+	int grpc_fd, ttrpc_fd, tcp_fd; /* listening; handed to the servers when all is ready. -1 =
+					  none */
+	struct grpc_server *grpc_tcp;  /* NULL = there is none */
+	struct rpc_service tcp_tables[DAEMON_SERVICES_MAX]; /* beside health */
+	size_t n_tcp_tables;
+	struct rpc_service tcp_health;
+	struct front *fronts[DAEMON_FRONTS_MAX]; /* see servers.h */
+	size_t n_fronts;
+	bool grpc_histogram, container_metrics; /* of the metrics server */
+	char *exe;				/* this executable */
+	int draining;				/* servers that still have connections (loop) */
+	atomic_bool started;			/* set by the loop */
+	atomic_bool stopping;			/* set by the loop */
 	struct daemon_socket { /* a file that goes with the daemon, while it is still the one that
 				  it made */
 		char *path;
 		dev_t dev;
 		ino_t ino;
-	} sockets[2];
+	} sockets[4];
 	size_t n_sockets;
 	pthread_t starter;
 	struct err start_err;
 };
+
+/* grpc_server_options.on_done: what went wrong is logged here. */
+void daemon_call_done(void *arg, const char *path, int code, const char *text, int64_t ns);
 
 /* Introspection's view of the plugin set. */
 extern const struct introspection_ops daemon_introspection;

@@ -23,6 +23,7 @@
 #include "core/snapshot.h"
 #include "daemon/daemon_internal.h"
 #include "daemon/plugin_inits.h"
+#include "daemon/servers.h"
 #include "oci/platform.h"
 #include "plugins/mounts/manager.h"
 #include "plugins/restart/monitor.h"
@@ -271,13 +272,6 @@ PRESENT(differ_walking)
 PRESENT(lease_manager)
 PRESENT(shim_manager)
 PRESENT(sandbox_store_local)
-
-int plugin_monitor_task_cgroups_init(struct plugin_init *in, struct err *err)
-{
-	if (access("/sys/fs/cgroup/cgroup.controllers", F_OK) < 0)
-		deprecation_emit(daemon_of(in)->services.deprecations, DEPRECATION_CGROUP_V1);
-	return 0;
-}
 
 int plugin_service_diff_service_init(struct plugin_init *in, struct err *err)
 {
@@ -561,7 +555,7 @@ int plugin_grpc_introspection_init(struct plugin_init *in, struct err *err)
 	return add(in, service_introspection, err);
 }
 
-static int listen_on(struct plugin_init *in, const char *address, int *ret_fd, struct err *err)
+int server_listen_unix(struct plugin_init *in, const char *address, int *ret_fd, struct err *err)
 {
 	int r = unix_listen(address, (uid_t)cfg_int(in, "uid"), (gid_t)cfg_int(in, "gid"), 0660,
 			    ret_fd);
@@ -594,12 +588,12 @@ int plugin_server_ttrpc_init(struct plugin_init *in, struct err *err)
 		r = ttrpc_server_add(d->ttrpc, &d->ttrpc_events);
 	if (r < 0)
 		return err_errno(err, r, "ttrpc server");
-	return listen_on(in, address, &d->ttrpc_fd, err);
+	return server_listen_unix(in, address, &d->ttrpc_fd, err);
 }
 
 /* What went wrong in a call is told once, here; what a client only got wrong itself is not worth
  * more than a debug line. */
-static void call_done(void *arg, const char *path, int code, const char *text, int64_t ns)
+void daemon_call_done(void *arg, const char *path, int code, const char *text, int64_t ns)
 {
 	char took[40];
 	bool ours = code == ERR_UNKNOWN || code == ERR_INTERNAL || code == ERR_DATA_LOSS ||
@@ -619,7 +613,7 @@ int plugin_server_grpc_init(struct plugin_init *in, struct err *err)
 	struct daemon *d = daemon_of(in);
 	struct grpc_server_options o = {.max_recv = (size_t)cfg_int(in, "max_recv_message_size"),
 					.max_send = (size_t)cfg_int(in, "max_send_message_size"),
-					.on_done = call_done};
+					.on_done = daemon_call_done};
 	const char *address = cfg_str(in, "address");
 	if (str_empty(address))
 		return err_set(err, ERR_INVALID_ARGUMENT, "grpc address cannot be empty");
@@ -628,29 +622,7 @@ int plugin_server_grpc_init(struct plugin_init *in, struct err *err)
 		r = grpc_server_add(d->grpc, &d->tables[i]);
 	if (r < 0)
 		return err_errno(err, r, "gRPC server");
-	return listen_on(in, address, &d->grpc_fd, err);
-}
-
-static int skip_without_address(struct plugin_init *in, struct err *err)
-{
-	if (str_empty(cfg_str(in, "address")))
-		return err_set_raw(err, ERR_UNIMPLEMENTED, "skip plugin");
-	return plugin_skip(err, "not implemented in containerd-c yet");
-}
-
-int plugin_server_metrics_init(struct plugin_init *in, struct err *err)
-{
-	return skip_without_address(in, err);
-}
-
-int plugin_server_debug_init(struct plugin_init *in, struct err *err)
-{
-	return skip_without_address(in, err);
-}
-
-int plugin_server_grpc_tcp_init(struct plugin_init *in, struct err *err)
-{
-	return skip_without_address(in, err);
+	return server_listen_unix(in, address, &d->grpc_fd, err);
 }
 
 /* ---- introspection ---- */

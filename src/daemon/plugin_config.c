@@ -299,9 +299,9 @@ const struct config_field task_runtime_fields[] = {
 };
 
 const struct config_field server_debug_fields[] = {
-	CFG_UNHONOURED("address", CFG_STRING, NULL, "socket; empty = none"),
-	CFG_UNHONOURED("uid", CFG_INT, "0", "its owner"),
-	CFG_UNHONOURED("gid", CFG_INT, "0", "its group"),
+	CFG_FIELD("address", CFG_STRING, NULL, "socket; empty = none"),
+	CFG_FIELD("uid", CFG_INT, "0", "its owner"),
+	CFG_FIELD("gid", CFG_INT, "0", "its group"),
 	CFG_END,
 };
 
@@ -315,18 +315,20 @@ const struct config_field server_grpc_fields[] = {
 };
 
 const struct config_field server_tcp_fields[] = {
-	CFG_UNHONOURED("address", CFG_STRING, NULL, "TCP address; empty = none"),
-	CFG_UNHONOURED("tls_ca", CFG_STRING, NULL, "certificates that clients must be signed by"),
-	CFG_UNHONOURED("tls_cert", CFG_STRING, NULL, "certificate"),
-	CFG_UNHONOURED("tls_key", CFG_STRING, NULL, "its key"),
-	CFG_UNHONOURED("tls_common_name", CFG_STRING, NULL, "common name that clients must have"),
-	CFG_UNHONOURED("max_recv_message_size", CFG_INT, "16777216", "limit of a request"),
-	CFG_UNHONOURED("max_send_message_size", CFG_INT, "16777216", "limit of a reply"),
+	CFG_FIELD("address", CFG_STRING, NULL, "TCP address; empty = none"),
+	CFG_FIELD("tls_ca", CFG_STRING, NULL,
+		  "authorities of the certificates that clients must have"),
+	CFG_FIELD("tls_cert", CFG_STRING, NULL, "certificate"),
+	CFG_FIELD("tls_key", CFG_STRING, NULL, "its key"),
+	CFG_UNHONOURED("tls_common_name", CFG_STRING, NULL,
+		       "certificate of Windows' store; nothing on Linux"),
+	CFG_FIELD("max_recv_message_size", CFG_INT, "16777216", "limit of a request"),
+	CFG_FIELD("max_send_message_size", CFG_INT, "16777216", "limit of a reply"),
 	CFG_END,
 };
 
 const struct config_field server_metrics_fields[] = {
-	CFG_UNHONOURED("address", CFG_STRING, NULL, "TCP address; empty = none"),
+	CFG_FIELD("address", CFG_STRING, NULL, "TCP address; empty = none"),
 	CFG_END,
 };
 
