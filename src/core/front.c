@@ -297,12 +297,11 @@ static void *front_thread(void *arg)
 		if (f->worker) {
 			serve(f);
 			end_worker(f);
+			if (!atomic_load(&f->stopping))
+				warn(f, "%s server: its process has ended; it is started again",
+				     f->name);
 		}
-		if (atomic_load(&f->stopping))
-			return NULL;
 		pause = time_mono() - began > STABLE_NS ? PAUSE_FIRST_NS : pause;
-		if (!err.kind)
-			warn(f, "%s server: its process has ended; it is started again", f->name);
 		pause_for(f, pause);
 		pause = MIN(pause * 2, PAUSE_MAX_NS);
 		if (atomic_load(&f->stopping))

@@ -374,6 +374,50 @@ static void http_works_inside_tls(void **state)
 	gnutls_certificate_free_credentials(cred);
 }
 
+static void upgrades_work_inside_tls(void **state)
+{
+	const char *rq = "GET /shout/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+			 "Upgrade: shout\r\n\r\n";
+	gnutls_certificate_credentials_t cred;
+	_cleanup_close_ int fd = dial(*state, 1);
+	_cleanup_free_ char *big = malloc(1 << 20);
+	size_t total = 0, head = 0;
+	char b[65536] = "";
+	ssize_t n;
+	int r;
+
+	gnutls_certificate_allocate_credentials(&cred);
+	gnutls_session_t s = tls_dial(fd, cred, NULL, &r);
+	assert_int_equal(r, 0);
+	assert_int_equal(gnutls_record_send(s, rq, strlen(rq)), strlen(rq));
+	while (!strstr(b, "\r\n\r\n")) {
+		n = gnutls_record_recv(s, b + head, sizeof(b) - head - 1);
+		assert_true(n > 0);
+		head += (size_t)n;
+	}
+	assert_true(str_has_prefix(b, "HTTP/1.1 101 "));
+	memset(big, 'x', 1 << 20);
+	/* Back and forth, so that neither side's buffers need to hold it all. */
+	for (size_t off = 0; off < 1 << 20;) {
+		n = gnutls_record_send(s, big + off, MIN((size_t)16000, (1u << 20) - off));
+		assert_true(n > 0);
+		off += (size_t)n;
+		for (size_t got = 0; got < (size_t)n;) {
+			ssize_t k = gnutls_record_recv(s, b, sizeof(b));
+
+			assert_true(k > 0);
+			assert_int_equal(b[0], 'X');
+			got += (size_t)k;
+			total += (size_t)k;
+		}
+	}
+	gnutls_bye(s, GNUTLS_SHUT_WR);
+	assert_int_equal(gnutls_record_recv(s, b, sizeof(b)), 0);
+	assert_true(total >= 1 << 20);
+	gnutls_deinit(s);
+	gnutls_certificate_free_credentials(cred);
+}
+
 static void streams_are_handed_over_without_tls(void **state)
 {
 	struct fixture *f = *state;
@@ -451,6 +495,7 @@ int main(void)
 		T(upgraded_connections_are_relayed),
 		T(a_process_that_dies_is_started_again),
 		T(http_works_inside_tls),
+		T(upgrades_work_inside_tls),
 		T(streams_are_handed_over_without_tls),
 		T(more_connections_than_allowed_are_closed),
 		T(garbage_is_survived),
