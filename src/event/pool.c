@@ -49,7 +49,8 @@ struct pool {
 
 static void *worker(void *arg);
 
-/* Called with the lock held. Signals stay blocked in workers: they are the loop's. */
+/* Called with the lock held. Signals stay blocked in workers: they are the loop's. Those are left
+ * that are meant for a thread: of a profiler's timer, and the real-time ones. */
 static int start_thread(struct pool *p)
 {
 	pthread_attr_t attr;
@@ -61,6 +62,9 @@ static int start_thread(struct pool *p)
 	pthread_attr_setstacksize(&attr, MAX((size_t)STACK_SIZE, (size_t)PTHREAD_STACK_MIN));
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	sigfillset(&all);
+	sigdelset(&all, SIGPROF);
+	for (int s = SIGRTMIN; s <= SIGRTMAX; s++)
+		sigdelset(&all, s);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	p->threads++;
 	p->spare = true;
