@@ -91,11 +91,39 @@ static void deprecations_stop(void *p)
 	deprecations_free(p);
 }
 
+/* Keys that are deprecated, where a file has set them and their plugin is not disabled. */
+static void deprecated_keys(const struct plugin_init *in, struct deprecations *d)
+{
+	static const struct {
+		const char *plugin, *key;
+		enum deprecation what;
+	} keys[] = {
+		{PLUGIN_TYPE("cri.v1.images"), "registry.mirrors",
+		 DEPRECATION_CRI_REGISTRY_MIRRORS},
+		{PLUGIN_TYPE("cri.v1.images"), "registry.auths", DEPRECATION_CRI_REGISTRY_AUTHS},
+		{PLUGIN_TYPE("cri.v1.images"), "registry.configs",
+		 DEPRECATION_CRI_REGISTRY_CONFIGS},
+		{PLUGIN_TYPE("cri.v1.runtime"), "cni.bin_dir", DEPRECATION_CRI_CNI_BIN_DIR},
+	};
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+		const struct toml_value *v =
+			config_get(config_plugin(in->config, keys[i].plugin), keys[i].key);
+		const char *const *off = in->config->disabled_plugins;
+		while (*off && !streq(*off, keys[i].plugin))
+			off++;
+		if (v && !*off &&
+		    ((v->type == TOML_TABLE && v->table.n) ||
+		     (v->type == TOML_STRING && *v->string.s)))
+			deprecation_emit(d, keys[i].what);
+	}
+}
+
 int plugin_warning_deprecations_init(struct plugin_init *in, struct err *err)
 {
 	struct deprecations *d = deprecations_new();
 	if (!d)
 		return err_nomem(err);
+	deprecated_keys(in, d);
 	daemon_of(in)->services.deprecations = d;
 	in->instance = d;
 	in->stop = deprecations_stop;

@@ -248,7 +248,7 @@ def test_debug_socket_has_its_owner_and_mode(daemon):
 def test_pprof_threads(daemon):
     text = daemon.pprof("goroutines").stdout
     assert re.search(r"^thread \d+ containerd \[S.*\]:\n(\t.*\n)*\t.*epoll_wait", text, re.M), text
-    assert "thread" in text and "front [" in text
+    assert "front [" in text and "does not answer" not in text
 
 
 def test_pprof_heap_and_others(daemon):
@@ -297,7 +297,8 @@ def test_pprof_profile_shows_work(daemon, ctr):
     samples = [dict(fields(v)) for n, v in profile if n == 2]
     locations = {dict(fields(v))[1]: dict(fields(v)) for n, v in profile if n == 4}
     mappings = {dict(fields(v))[1]: dict(fields(v)) for n, v in profile if n == 3}
-    assert samples, "two seconds of work have no sample"
+    # The work is that of pool threads, in many places.
+    assert len({s[1] for s in samples}) > 5, samples
     files = {strings[mappings[l[2]][5]] for l in locations.values() if 2 in l}
     assert any(f.endswith("/containerd") for f in files), files
     for l in locations.values():
@@ -450,3 +451,16 @@ def test_deprecations_are_listed(daemon, ctr, stubs):
     assert ("io.containerd.deprecation/cgroup-v1" in {d["id"] for d in listed}) == v1
     for d in listed:
         assert d["message"] and d["last_occurrence"]
+
+
+def test_deprecated_keys_are_listed_unless_their_plugin_is_disabled():
+    for disabled in (False, True):
+        d = Daemon(config='[plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]\n  endpoint = ["https://example.com"]\n')
+        if disabled:
+            d.config.write_text(d.config.read_text().replace("grpc.v1.cri\"]", "grpc.v1.cri\", \"io.containerd.cri.v1.images\"]", 1))
+        d.start()
+        try:
+            text = d.ctr.out("deprecations", "list")
+            assert ("cri-registry-mirrors" in text) != disabled, text
+        finally:
+            d.close()
