@@ -177,18 +177,22 @@ static void run(void *arg)
 	q->route->fn(q, q->route->arg);
 }
 
+/* Takes @m over: no other thread counts its references then. */
 static void take_request(struct front *f, json_t *m)
 {
 	struct front_request *q = calloc(1, sizeof(*q));
 	bool known = false;
 
-	if (!q)
+	if (!q) {
+		json_decref(m);
 		return;
+	}
 	front_ref(f);
 	q->front = f;
 	q->generation = f->generation;
-	q->m = json_incref(m);
-	q->id = json_int(m, "id", 0);
+	q->message = m;
+	q->m = json_obj(m, "request");
+	q->id = json_int(q->m, "id", 0);
 	q->route = find_route(f, front_method(q), front_path(q), &known);
 	if (atomic_fetch_add(&f->n_requests, 1) >= FRONT_REQUESTS_MAX)
 		front_reply_text(q, 503, "too many requests");
@@ -228,9 +232,10 @@ static bool take_message(struct front *f)
 		return false;
 	if (n == 0)
 		fd = -1;
-	o = json_obj(m, "request");
-	if (o)
-		take_request(f, o);
+	if (json_obj(m, "request")) {
+		take_request(f, TAKE_PTR(m));
+		return true;
+	}
 	o = json_obj(m, "stream");
 	if (o && fd >= 0)
 		take_stream(f, o, TAKE_FD(fd));

@@ -45,7 +45,7 @@ struct front_request {
 	struct front *front;
 	uint64_t generation;
 	int64_t id;
-	json_t *m;
+	json_t *message, *m; /* the whole; its member "request" */
 	const struct front_route *route;
 };
 

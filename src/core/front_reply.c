@@ -83,7 +83,7 @@ static void request_free(struct front_request *q)
 	struct front *f = q->front;
 
 	atomic_fetch_sub(&f->n_requests, 1);
-	json_decref(q->m);
+	json_decref(q->message);
 	free(q);
 	front_unref(f);
 }

@@ -108,7 +108,7 @@ void front_send(struct front *f, json_t *msg, int fd);
 int web_start(struct front *f, struct err *err) _must_check_;
 /* Takes @fd over. */
 void web_accept(struct front *f, int fd, const struct sockaddr *addr, socklen_t len,
-		 size_t listener);
+		size_t listener);
 /* The daemon's answer; @fd (-1 = none) is taken over. */
 void web_answer(struct front *f, const json_t *reply, int fd);
 

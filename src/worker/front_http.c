@@ -357,7 +357,7 @@ static void on_connection(void *arg, struct MHD_Connection *c, void **context,
 }
 
 void web_accept(struct front *f, int fd, const struct sockaddr *addr, socklen_t len,
-		 size_t listener)
+		size_t listener)
 {
 	accepting = listener;
 	(void)MHD_add_connection(f->http, fd, addr, len);
