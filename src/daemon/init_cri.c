@@ -13,6 +13,7 @@
 #include "plugins/sandbox/controller.h"
 #include "daemon/daemon_internal.h"
 #include "daemon/plugin_inits.h"
+#include "daemon/servers.h"
 #include "version.h"
 
 #define SPEC_MAX (4u << 20)
@@ -395,6 +396,16 @@ static void cri_plugin_stop(void *p)
 	cri_free(p);
 }
 
+static int deprecations(struct arena *a, void *arg, struct labels *ret, struct err *err)
+{
+	struct deprecation_warning v[DEPRECATIONS_N];
+	size_t n = arg ? deprecations_list(arg, v) : 0;
+	for (size_t i = 0; i < n; i++)
+		if (labels_set(a, ret, v[i].id, v[i].message) < 0)
+			return err_nomem(err);
+	return 0;
+}
+
 int plugin_grpc_cri_init(struct plugin_init *in, struct err *err)
 {
 	struct daemon *d = daemon_of(in);
@@ -417,7 +428,9 @@ int plugin_grpc_cri_init(struct plugin_init *in, struct err *err)
 				.state = in->state,
 				.version = VERSION,
 				.snapshotter_root = snapshotter_root,
-				.snapshotter_arg = d};
+				.snapshotter_arg = d,
+				.deprecations = deprecations,
+				.deprecations_arg = d->services.deprecations};
 	if (!o.runtime || !o.transfer)
 		return plugin_skip(err, "no task runtime or no transfer service");
 	r = cri_new(&o, &d->cri, err);
@@ -429,5 +442,11 @@ int plugin_grpc_cri_init(struct plugin_init *in, struct err *err)
 		return err_set(err, ERR_INTERNAL, "more than %d services", DAEMON_SERVICES_MAX);
 	cri_runtime_service(d->cri, &d->tables[d->n_tables++]);
 	cri_image_service(d->cri, &d->tables[d->n_tables++]);
+	for (size_t i = d->n_tables - 2; !cfg_bool(in, "disable_tcp_service") && i < d->n_tables;
+	     i++) {
+		r = server_tcp_add(d, &d->tables[i], err);
+		if (r < 0)
+			return r;
+	}
 	return 0;
 }
