@@ -43,6 +43,35 @@ int client_image_get(struct client *c, struct ctx *ctx, const char *name, PB_IMA
 int client_content_read(struct client *c, struct ctx *ctx, const char *digest, size_t max,
 			char **ret, size_t *ret_len, struct err *err) _must_check_;
 
+/* ---- Writing content (content.c) ---- */
+struct digest;
+struct client_writer;
+/* Starts the ingest @ref anew. @ctx stays where it is until the writer is freed. */
+int client_writer_open(struct client *c, struct ctx *ctx, const char *ref,
+		       struct client_writer **ret, struct err *err) _must_check_;
+int client_writer_write(struct client_writer *w, const void *p, size_t n,
+			struct err *err) _must_check_;
+/* Makes it a blob with @labels (NULL = none). One that the daemon had already is as good; it gets
+ * what it lacks of the labels. */
+int client_writer_commit(struct client_writer *w, const struct labels *labels,
+			 struct digest *ret_digest, int64_t *ret_size,
+			 struct err *err) _must_check_;
+/* Without a commit the ingest stays; client_content_abort() drops it. */
+void client_writer_free(struct client_writer *w);
+DEFINE_CLEANUP(struct client_writer *, client_writer_free)
+/* All of it in one go. */
+int client_content_put(struct client *c, struct ctx *ctx, const char *ref, const void *p, size_t n,
+		       const struct labels *labels, struct digest *ret,
+		       struct err *err) _must_check_;
+int client_content_abort(struct client *c, struct ctx *ctx, const char *ref,
+			 struct err *err) _must_check_;
+/* In the arena. -ERR_NOT_FOUND */
+int client_content_labels(struct client *c, struct ctx *ctx, const char *digest, struct labels *ret,
+			  struct err *err) _must_check_;
+/* Changes single labels of a blob; an empty value removes one. */
+int client_content_set_labels(struct client *c, struct ctx *ctx, const char *digest,
+			      const struct labels *labels, struct err *err) _must_check_;
+
 /* The answer of a unary call that was sent by client_stream(), and the end of @s. */
 int client_reply(struct ctx *ctx, struct rpc_stream *s, const ProtobufCMessageDescriptor *desc,
 		 void *ret_resp, struct err *err) _must_check_;

@@ -30,6 +30,8 @@
 #define PB_INTROSPECTION_INIT(m) CONTAINERD__SERVICES__INTROSPECTION__V1__##m##__INIT
 #define PB_LEASES(m) Containerd__Services__Leases__V1__##m
 #define PB_LEASES_INIT(m) CONTAINERD__SERVICES__LEASES__V1__##m##__INIT
+#define PB_MOUNTS(m) Containerd__Services__Mounts__V1__##m
+#define PB_MOUNTS_INIT(m) CONTAINERD__SERVICES__MOUNTS__V1__##m##__INIT
 #define PB_NAMESPACES(m) Containerd__Services__Namespaces__V1__##m
 #define PB_NAMESPACES_INIT(m) CONTAINERD__SERVICES__NAMESPACES__V1__##m##__INIT
 #define PB_SANDBOX(m) Containerd__Services__Sandbox__V1__##m
@@ -62,6 +64,7 @@
 #define PB_INTROSPECTION_SERVICE \
 	(&containerd__services__introspection__v1__introspection__descriptor)
 #define PB_LEASES_SERVICE (&containerd__services__leases__v1__leases__descriptor)
+#define PB_MOUNTS_SERVICE (&containerd__services__mounts__v1__mounts__descriptor)
 #define PB_NAMESPACES_SERVICE (&containerd__services__namespaces__v1__namespaces__descriptor)
 #define PB_SNAPSHOTS_SERVICE (&containerd__services__snapshots__v1__snapshots__descriptor)
 #define PB_STREAMING_SERVICE (&containerd__services__streaming__v1__streaming__descriptor)

@@ -29,8 +29,8 @@
 
 struct worker;
 
-/* Starts containerd-worker as @role ("fetch", "unpack", "pack"): the one in $CONTAINERD_WORKER,
- * else beside this executable, else in PATH. */
+/* Starts containerd-worker as @role ("fetch", "unpack", "pack", "recompress"): the one in
+ * $CONTAINERD_WORKER, else beside this executable, else in PATH. */
 int worker_start(const char *role, struct worker **ret, struct err *err) _must_check_;
 int worker_sock(const struct worker *w); /* messages, see rpc/msg.h */
 void worker_kill(struct worker *w);
@@ -251,6 +251,21 @@ struct pack_result {
  * -ERR_UNAVAILABLE          the worker died or could not be started */
 int worker_pack(struct ctx *ctx, const struct pack_request *r, struct pack_result *ret,
 		struct err *err) _must_check_;
+
+/* ---- Another compression for a layer ---- */
+
+struct recompress_request {
+	int input_fd; /* a file or a pipe; gzip, zstd or plain, by its first bytes */
+	enum pack_compression compression;
+	/* Gets what comes out, on the caller's thread; an error ends the call. */
+	int (*write)(void *arg, const void *p, size_t n, struct err *err);
+	void *arg;
+};
+
+/* Starts a worker, passes its output on, ends it. @ret has no entries. The same plain bytes give
+ * the same output. Errors as those of unpacking. */
+int worker_recompress(struct ctx *ctx, const struct recompress_request *r, struct pack_result *ret,
+		      struct err *err) _must_check_;
 
 /* Next message of a worker; @ctx may end the wait. The caller decrefs. */
 struct json_t;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The pack request: the layer comes through a pipe and is passed on piece by piece; the answer
- * follows when the pipe has ended. A worker that fails says so after its end of the pipe is closed,
- * too, so in any case the pipe is read first. */
+/* The pack and recompress requests: the layer comes through a pipe and is passed on piece by piece;
+ * the answer follows when the pipe has ended. A worker that fails says so after its end of the pipe
+ * is closed, too, so in any case the pipe is read first. */
 #include "core/worker.h"
 
 #include <fcntl.h>
@@ -44,8 +44,24 @@ static int send_pack(struct worker *w, const struct pack_request *q, int output,
 	return msg_send(worker_sock(w), m, fds, n, err);
 }
 
+static int send_recompress(struct worker *w, const struct recompress_request *q, int output,
+			   struct err *err)
+{
+	const int fds[2] = {q->input_fd, output};
+	_cleanup_json_ json_t *m =
+		json_pack("{s:{s:s}}", "recompress", "compression", compressions[q->compression]);
+
+	return m ? msg_send(worker_sock(w), m, fds, 2, err) : err_nomem(err);
+}
+
+/* Where the output goes. */
+struct target {
+	int (*write)(void *arg, const void *p, size_t n, struct err *err);
+	void *arg;
+};
+
 /* Until the worker has closed its end. */
-static int pass_on(struct ctx *ctx, const struct pack_request *q, int input, struct err *err)
+static int pass_on(struct ctx *ctx, const struct target *to, int input, struct err *err)
 {
 	_cleanup_free_ char *chunk = malloc(CHUNK);
 
@@ -70,21 +86,31 @@ static int pass_on(struct ctx *ctx, const struct pack_request *q, int input, str
 			return 0;
 		if (n < 0)
 			continue;
-		r = q->write(q->arg, chunk, (size_t)n, err);
+		r = to->write(to->arg, chunk, (size_t)n, err);
 		if (r < 0)
 			return r;
 	}
 }
 
-static int pack_answer(const json_t *m, struct pack_result *ret, struct err *err)
+static int read_answer(struct ctx *ctx, struct worker *w, bool entries, struct pack_result *ret,
+		       struct err *err)
 {
-	const json_t *ok = json_obj(m, "ok");
-	struct pack_result res = {
-		.size = json_int(ok, "size", -1),
-		.entries = json_int(ok, "entries", -1),
-	};
-	const char *diff_id = json_str(ok, "diff_id", "");
+	_cleanup_json_ json_t *m = NULL;
+	struct pack_result res;
+	const char *diff_id;
+	const json_t *ok;
+	int r = worker_receive(ctx, w, &m, err);
 
+	if (r == 0)
+		r = msg_get_error(m, err);
+	if (r < 0)
+		return r;
+	ok = json_obj(m, "ok");
+	res = (struct pack_result){
+		.size = json_int(ok, "size", -1),
+		.entries = entries ? json_int(ok, "entries", -1) : 0,
+	};
+	diff_id = json_str(ok, "diff_id", "");
 	if (digest_validate(diff_id, NULL) < 0 || res.size < 0 || res.entries < 0)
 		return err_set(err, ERR_INTERNAL, "%s: senseless answer", PROGRAM);
 	snprintf(res.diff_id.text, sizeof(res.diff_id.text), "%s", diff_id);
@@ -92,29 +118,50 @@ static int pack_answer(const json_t *m, struct pack_result *ret, struct err *err
 	return 0;
 }
 
-static int pack(struct ctx *ctx, struct worker *w, const struct pack_request *q,
-		struct pack_result *ret, struct err *err)
+static int make_pipe(int *ret_input, int *ret_output, struct err *err)
 {
-	_cleanup_close_ int input = -1, output = -1;
-	_cleanup_json_ json_t *m = NULL;
-	int fds[2], r;
+	int fds[2];
 
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return err_errno(err, errno, "make pipe");
-	input = fds[0];
-	output = fds[1];
-	(void)fcntl(input, F_SETPIPE_SZ, PIPE_SIZE);
-	r = send_pack(w, q, output, err);
+	(void)fcntl(fds[0], F_SETPIPE_SZ, PIPE_SIZE);
+	*ret_input = fds[0];
+	*ret_output = fds[1];
+	return 0;
+}
+
+static int pack(struct ctx *ctx, struct worker *w, const struct pack_request *q,
+		struct pack_result *ret, struct err *err)
+{
+	const struct target to = {q->write, q->arg};
+	_cleanup_close_ int input = -1, output = -1;
+	int r = make_pipe(&input, &output, err);
+
+	if (r == 0)
+		r = send_pack(w, q, output, err);
 	if (r < 0)
 		return r;
 	fd_closep(&output);
 	output = -1;
-	r = pass_on(ctx, q, input, err);
+	r = pass_on(ctx, &to, input, err);
+	return r < 0 ? r : read_answer(ctx, w, true, ret, err);
+}
+
+static int recompress(struct ctx *ctx, struct worker *w, const struct recompress_request *q,
+		      struct pack_result *ret, struct err *err)
+{
+	const struct target to = {q->write, q->arg};
+	_cleanup_close_ int input = -1, output = -1;
+	int r = make_pipe(&input, &output, err);
+
 	if (r == 0)
-		r = worker_receive(ctx, w, &m, err);
-	if (r == 0)
-		r = msg_get_error(m, err);
-	return r < 0 ? r : pack_answer(m, ret, err);
+		r = send_recompress(w, q, output, err);
+	if (r < 0)
+		return r;
+	fd_closep(&output);
+	output = -1;
+	r = pass_on(ctx, &to, input, err);
+	return r < 0 ? r : read_answer(ctx, w, false, ret, err);
 }
 
 int worker_pack(struct ctx *ctx, const struct pack_request *r, struct pack_result *ret,
@@ -128,4 +175,17 @@ int worker_pack(struct ctx *ctx, const struct pack_request *r, struct pack_resul
 		return x;
 	x = pack(ctx, w, r, ret, err);
 	return x < 0 ? err_prefix(err, "pack layer") : 0;
+}
+
+int worker_recompress(struct ctx *ctx, const struct recompress_request *r, struct pack_result *ret,
+		      struct err *err)
+{
+	_cleanup_(worker_freep) struct worker *w = NULL;
+	TRACE_SPAN("worker", "recompress", "compression", compressions[r->compression]);
+	int x = worker_start("recompress", &w, err);
+
+	if (x < 0)
+		return x;
+	x = recompress(ctx, w, r, ret, err);
+	return x < 0 ? err_prefix(err, "recompress layer") : 0;
 }

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctr content: blobs, and the ingests that become blobs. */
 #include <errno.h>
+#include <unistd.h>
 
 #include "base/digest.h"
 #include "base/fd.h"
 #include "base/time.h"
-#include "ctr/commands.h"
+#include "ctr/cmd_content.h"
 #include "ctr/record.h"
-#include "ctr/registry.h"
 #include "rpc/rpc.h"
 
 #define CONTENT_LABELS (&containerd__services__content__v1__info__labels_entry__descriptor)
 
-static int need_digest(struct ctr *c, const char **ret, struct err *err)
+int content_need_digest(struct ctr *c, const char **ret, struct err *err)
 {
 	int r;
 
@@ -130,8 +130,8 @@ static int run_get(struct ctr *c, struct err *err)
 	const char *digest;
 	int r;
 
-	r = need_digest(c, &digest, err);
-	return r < 0 ? r : record_copy_content(c, digest, err);
+	r = content_need_digest(c, &digest, err);
+	return r < 0 ? r : record_copy_content(c, digest, STDOUT_FILENO, err);
 }
 
 static int delete_one(struct ctr *c, const char *digest, bool last, struct err *err)
@@ -170,7 +170,7 @@ static int run_label(struct ctr *c, struct err *err)
 	const char *digest;
 	int r;
 
-	r = need_digest(c, &digest, err);
+	r = content_need_digest(c, &digest, err);
 	if (r == 0)
 		r = record_label_args(c, &l, err);
 	if (r == 0)
@@ -341,38 +341,11 @@ static const struct ctr_command label = {
 	.run = run_label,
 };
 
-/* Flags, so that the answer is not about them. */
-static const struct ctr_flag unimplemented_flags[] = {
-	{"platform", 0, CTR_STRINGS, "not implemented"},
-	{"label", 0, CTR_STRINGS, "not implemented"},
-	{"all-platforms", 0, CTR_BOOL, "not implemented"},
-	{"skip-metadata", 0, CTR_BOOL, "not implemented"},
-	{"metadata-only", 0, CTR_BOOL, "not implemented"},
-	{"media-type", 0, CTR_STRING, "not implemented"},
-	{"validate", 0, CTR_STRING, "not implemented"},
-	{"editor", 0, CTR_STRING, "not implemented", NULL, "EDITOR"},
-	{"async", 0, CTR_BOOL, "not implemented"},
-	{"dry", 0, CTR_BOOL, "not implemented"},
-	{}};
-
-#define UNIMPLEMENTED(ident, name_)                                      \
-	static const struct ctr_command ident = {                        \
-		.name = name_,                                           \
-		.usage = "not implemented",                              \
-		.flags = CTR_FLAGS(registry_flags, unimplemented_flags), \
-		.run = record_unimplemented,                             \
-		.hidden = true,                                          \
-	}
-UNIMPLEMENTED(edit, "edit");
-UNIMPLEMENTED(fetch, "fetch");
-UNIMPLEMENTED(fetch_object, "fetch-object");
-UNIMPLEMENTED(fetch_blob, "fetch-blob");
-UNIMPLEMENTED(push_object, "push-object");
-UNIMPLEMENTED(prune, "prune");
-
 const struct ctr_command cmd_content = {
 	.name = "content",
 	.usage = "manage content",
-	.subcommands = CTR_COMMANDS(&active, &delete, &edit, &fetch, &fetch_object, &fetch_blob,
-				    &get, &ingest, &list, &push_object, &label, &prune),
+	.subcommands =
+		CTR_COMMANDS(&active, &delete, &content_edit, &content_fetch, &content_fetch_object,
+			     &content_fetch_blob, &get, &ingest, &list, &content_push_object,
+			     &label, &content_prune, &content_collect),
 };

@@ -49,10 +49,47 @@ static int host_platform(struct ctr *c, struct platform *ret, struct err *err)
 
 /* ---- list ---- */
 
-static const struct ctr_flag list_flags[] = {{"quiet", 'q', CTR_BOOL, "print only the names"}, {}};
+static const struct ctr_flag list_flags[] = {
+	{"quiet", 'q', CTR_BOOL, "print only the names"},
+	{"unpacked", 0, CTR_BOOL,
+	 "also print what the unpacked layers take on disk, as last column"},
+	{"snapshotter", 0, CTR_STRING,
+	 "snapshotter of --unpacked; the namespace's default when not given", NULL,
+	 "CONTAINERD_SNAPSHOTTER"},
+	{}};
 
+/* A cell: the sum over the chain of snapshots, "-" where there is none. */
+static int unpacked_size(struct ctr *c, const char *name, const char *snapshotter, char ret[32],
+			 struct err *err)
+{
+	struct image image _cleanup_image_ = {};
+	PB_SNAPSHOTS(Info) * info;
+	struct err e = ERR_INIT;
+	int64_t size, sum = 0;
+	int r;
+
+	snprintf(ret, 32, "-");
+	r = image_load(c, name, "", &image, &e);
+	for (const char *key = r == 0 ? image.chain_id : ""; *key; key = info->parent) {
+		r = client_snapshot_stat(c->client, &c->ctx, snapshotter, key, &info, &e);
+		if (r == 0)
+			r = snapshots_usage(c, snapshotter, key, &size, NULL, &e);
+		if (r == 0 && __builtin_add_overflow(sum, size, &sum))
+			r = err_set(&e, ERR_OUT_OF_RANGE, "sizes of snapshots");
+		if (r < 0)
+			break;
+	}
+	if (r == -ERR_NOT_FOUND)
+		return 0;
+	if (r < 0)
+		return err_copy(err, &e);
+	str_size_binary(sum, ret);
+	return 0;
+}
+
+/* @snapshotter NULL: without the last column. */
 static int add_image(struct ctr *c, struct table *t, const PB_IMAGES(Image) * image,
-		     const struct platform *host, struct err *err)
+		     const struct platform *host, const char *snapshotter, struct err *err)
 {
 	const char *labels = record_labels(c->ctx.arena, (struct pb_label *const *)image->labels,
 					   image->n_labels);
@@ -69,8 +106,15 @@ static int add_image(struct ctr *c, struct table *t, const PB_IMAGES(Image) * im
 	if (image_walk_platforms(c, &target, &platforms, &e) < 0)
 		ctr_warn("failed resolving platform for image %s: %s", image->name, e.text);
 	str_size_binary(size, text);
-	table_printf(t, "%s\t%s\t%s\t%s\t%s\t%s\t\n", image->name, target.media_type, target.digest,
+	table_printf(t, "%s\t%s\t%s\t%s\t%s\t%s\t", image->name, target.media_type, target.digest,
 		     text, platforms, labels);
+	if (snapshotter) {
+		if (unpacked_size(c, image->name, snapshotter, text, &e) < 0)
+			ctr_warn("failed calculating unpacked size of image %s: %s", image->name,
+				 e.text);
+		table_printf(t, "%s\t", text);
+	}
+	table_printf(t, "\n");
 	return 0;
 }
 
@@ -78,12 +122,15 @@ static int run_list(struct ctr *c, struct err *err)
 {
 	struct table t _cleanup_table_ = TABLE_INIT(1, 8, 1, ' ');
 	PB_IMAGES(ListImagesResponse) * resp;
+	const char *snapshotter = NULL;
 	struct platform host;
 	int r;
 
 	r = images_list(c, (char *const *)c->args, c->n_args, &resp, err);
 	if (r == 0)
 		r = host_platform(c, &host, err);
+	if (r == 0 && ctr_bool(c, "unpacked"))
+		r = ctr_snapshotter(c, &snapshotter, err);
 	if (r < 0)
 		return r;
 	if (ctr_bool(c, "quiet")) {
@@ -91,9 +138,10 @@ static int run_list(struct ctr *c, struct err *err)
 			puts(resp->images[i]->name);
 		return 0;
 	}
-	table_printf(&t, "REF\tTYPE\tDIGEST\tSIZE\tPLATFORMS\tLABELS\t\n");
+	table_printf(&t, "REF\tTYPE\tDIGEST\tSIZE\tPLATFORMS\tLABELS\t%s\n",
+		     snapshotter ? "UNPACKED SIZE\t" : "");
 	for (size_t i = 0; r == 0 && i < resp->n_images; i++)
-		r = add_image(c, &t, resp->images[i], &host, err);
+		r = add_image(c, &t, resp->images[i], &host, snapshotter, err);
 	return r < 0 ? r : table_print(&t, err);
 }
 
@@ -446,16 +494,6 @@ static int run_label(struct ctr *c, struct err *err)
 
 /* ---- Tables ---- */
 
-static const struct ctr_flag convert_flags[] = {
-	{"uncompress", 0, CTR_BOOL, "convert layers to uncompressed ones"},
-	{"oci", 0, CTR_BOOL, "convert Docker media types to OCI's"},
-	{"erofs", 0, CTR_STRING, "convert layers to EROFS"},
-	{"erofs-compressors", 0, CTR_STRING, "compressors of EROFS"},
-	{"erofs-mkfs-options", 0, CTR_STRING, "options of mkfs.erofs"},
-	{"platform", 0, CTR_STRINGS, "convert only this platform"},
-	{"all-platforms", 0, CTR_BOOL, "convert all platforms"},
-	{}};
-
 static const struct ctr_command check = {
 	.name = "check",
 	.usage = "check that images are complete and unpacked",
@@ -508,14 +546,6 @@ static const struct ctr_command label = {
 	.flags = CTR_FLAGS(label_flags),
 	.run = run_label,
 };
-static const struct ctr_command convert = {
-	.name = "convert",
-	.usage = "convert an image (not implemented)",
-	.args = "[flags] <source_ref> <target_ref>",
-	.flags = CTR_FLAGS(convert_flags),
-	.run = record_unimplemented,
-	.hidden = true,
-};
 static const struct ctr_command usage = {
 	.name = "usage",
 	.usage = "show what an image's snapshots take on disk",
@@ -530,5 +560,5 @@ const struct ctr_command cmd_images = {
 	.usage = "manage images",
 	.subcommands = CTR_COMMANDS(&check, &images_export, &images_import, &inspect, &list,
 				    &images_mount, &images_unmount, &images_pull, &images_push,
-				    &prune, &delete, &tag, &label, &convert, &usage),
+				    &prune, &delete, &tag, &label, &images_convert, &usage),
 };

@@ -8,6 +8,7 @@
 extern const struct ctr_command images_mount, images_unmount; /* cmd_images_mount.c */
 extern const struct ctr_command images_pull;		      /* cmd_images_pull.c */
 extern const struct ctr_command images_push;		      /* cmd_images_push.c */
+extern const struct ctr_command images_convert;		      /* cmd_images_convert.c */
 extern const struct ctr_command images_import, images_export; /* cmd_images_archive.c */
 
 /* All images that match the filters of the command line; connects. Those without a target are an

@@ -8,6 +8,7 @@
 
 #include "base/time.h"
 #include "ctr/cmd_images.h"
+#include "ctr/image_stored.h"
 #include "ctr/record.h"
 #include "ctr/registry.h"
 
@@ -20,13 +21,16 @@ static const struct ctr_flag import_flags[] = {
 	{"skip-digest-for-named", 0, CTR_BOOL, "with --digests: not for images that have a name"},
 	{"index-name", 0, CTR_STRING, "name of an image for the archive's index as a whole"},
 	{"all-platforms", 0, CTR_BOOL, "import for all platforms"},
-	{"platform", 0, CTR_STRINGS, "import for this platform only"},
+	{"platform", 0, CTR_STRING, "import for this platform only"},
 	{"no-unpack", 0, CTR_BOOL, "do not unpack the images"},
 	{"local", 0, CTR_BOOL, "accepted as others write it; the daemon always does the work"},
-	{"compress-blobs", 0, CTR_BOOL, "compress layers that are not compressed"},
-	{"discard-unpacked-layers", 0, CTR_BOOL, "not implemented: layers are kept"},
+	{"compress-blobs", 0, CTR_BOOL,
+	 "compress layers of a docker archive that are not compressed"},
+	{"discard-unpacked-layers", 0, CTR_BOOL,
+	 "let the layers of what was unpacked be collected as garbage"},
 	{"sync-fs", 0, CTR_BOOL,
-	 "accepted as others write it; the daemon's diff-service.sync_fs decides"},
+	 "have each layer on the disk before its snapshot is made, also where the daemon's "
+	 "configuration does not ask for it"},
 	{"snapshotter", 0, CTR_STRING, "snapshotter; the namespace's default when not given", NULL,
 	 "CONTAINERD_SNAPSHOTTER"},
 	{"label", 0, CTR_STRINGS, "label of the images, key=value"},
@@ -108,7 +112,40 @@ static int import(struct ctr *c, int fd, struct err *err)
 		return r;
 	from.stream = (char *)id;
 	from.force_compress = ctr_bool(c, "compress-blobs");
-	return transfer_run(t, &from.base, &store.base, stdout, err);
+	transfer_options(t)->sync_fs = ctr_bool(c, "sync-fs");
+	r = transfer_run(t, &from.base, &store.base, stdout, err);
+	if (r == 0 && ctr_bool(c, "discard-unpacked-layers"))
+		r = image_stored_discard_layers(c, transfer_saved(t), err);
+	return r;
+}
+
+/* When its lease goes, what was discarded is collected. */
+static int import_leased(struct ctr *c, int fd, struct err *err)
+{
+	int r;
+
+	if (!ctr_bool(c, "discard-unpacked-layers"))
+		return import(c, fd, err);
+	r = ctr_connect(c, err);
+	if (r == 0)
+		r = record_lease_begin(c, err);
+	if (r < 0)
+		return r;
+	r = import(c, fd, err);
+	record_lease_end(c);
+	return r;
+}
+
+static int check_flags(struct ctr *c, struct err *err)
+{
+	if (ctr_bool(c, "skip-digest-for-named") && !ctr_bool(c, "digests"))
+		return err_set(err, ERR_INVALID_ARGUMENT,
+			       "--skip-digest-for-named must be specified with --digests option");
+	if (ctr_bool(c, "discard-unpacked-layers") && ctr_bool(c, "no-unpack"))
+		return err_set(
+			err, ERR_INVALID_ARGUMENT,
+			"--discard-unpacked-layers and --no-unpack are incompatible options");
+	return 0;
 }
 
 static int run_import(struct ctr *c, struct err *err)
@@ -117,15 +154,15 @@ static int run_import(struct ctr *c, struct err *err)
 	const char *path;
 	int r;
 
-	if (ctr_bool(c, "discard-unpacked-layers"))
-		return err_set(err, ERR_UNIMPLEMENTED, "images import --discard-unpacked-layers");
-	r = record_arg(c, 0, "archive", &path, err);
+	r = check_flags(c, err);
+	if (r == 0)
+		r = record_arg(c, 0, "archive", &path, err);
 	if (r < 0)
 		return r;
 	if (streq(path, "-"))
-		return import(c, STDIN_FILENO, err);
+		return import_leased(c, STDIN_FILENO, err);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	return fd < 0 ? err_errno(err, errno, "open `%s`", path) : import(c, fd, err);
+	return fd < 0 ? err_errno(err, errno, "open `%s`", path) : import_leased(c, fd, err);
 }
 
 /* ---- export ---- */

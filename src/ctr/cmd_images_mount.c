@@ -3,6 +3,7 @@
  * key is the directory. */
 #include "base/time.h"
 #include "ctr/cmd_images.h"
+#include "ctr/cmd_snapshots.h"
 #include "ctr/image.h"
 #include "ctr/record.h"
 #include "ctr/registry.h"
@@ -71,14 +72,33 @@ static int mount_at(struct ctr *c, const struct client_mounts *m, const char *ta
 	return mount_specs_mount(v, m->n, target, err);
 }
 
+/* *@ret_where: @target, or without one where the files lie anyway. */
+static int mount_or_find(struct ctr *c, const char *key, const char *target,
+			 struct client_mounts *mounts, const char **ret_where, struct err *err)
+{
+	int r = snapshots_activate(c, key, mounts, NULL, err);
+
+	if (r < 0)
+		return r;
+	*ret_where = target;
+	if (*target)
+		return mount_at(c, mounts, target, err);
+	if (mounts->n != 1 || !streq(mounts->v[0]->type, "bind"))
+		return err_set(
+			err, ERR_FAILED_PRECONDITION,
+			"the snapshot has to be mounted to be seen: give a target directory");
+	*ret_where = mounts->v[0]->source;
+	return 0;
+}
+
 /* Under the lease. */
 static int mount_image(struct ctr *c, const struct image *image, const char *snapshotter,
-		       const char *target, struct err *err)
+		       const char *key, const char *target, struct err *err)
 {
 	struct client_mounts mounts;
 	struct err e = ERR_INIT;
 	struct labels l = {};
-	const char **words;
+	const char **words, *where;
 	bool made = true;
 	size_t n;
 	int r;
@@ -89,31 +109,44 @@ static int mount_image(struct ctr *c, const struct image *image, const char *sna
 		r = image_unpack(c, image, snapshotter, ctr_bool(c, "sync-fs"), err);
 	if (r < 0)
 		return r;
-	r = client_snapshot_prepare(c->client, &c->ctx, snapshotter, target, image->chain_id,
+	puts(image->chain_id);
+	r = client_snapshot_prepare(c->client, &c->ctx, snapshotter, key, image->chain_id,
 				    !ctr_bool(c, "rw"), &l, &mounts, &e);
 	if (r == -ERR_ALREADY_EXISTS) {
 		made = false;
-		r = client_snapshot_mounts(c->client, &c->ctx, snapshotter, target, &mounts, err);
+		r = client_snapshot_mounts(c->client, &c->ctx, snapshotter, key, &mounts, err);
 	} else if (r < 0)
 		err_copy(err, &e);
 	if (r < 0)
 		return r;
-	r = mount_at(c, &mounts, target, err);
-	if (r < 0 && made &&
-	    client_snapshot_remove(c->client, &c->ctx, snapshotter, target, &e) < 0)
-		ctr_warn("remove snapshot \"%s\": %s", target, e.text);
+	r = mount_or_find(c, key, target, &mounts, &where, err);
+	if (r == 0)
+		puts(where);
+	else if (made && client_snapshot_remove(c->client, &c->ctx, snapshotter, key, &e) < 0)
+		ctr_warn("remove snapshot \"%s\": %s", key, e.text);
 	return r;
+}
+
+static const char *make_key(struct arena *a)
+{
+	unsigned char tail[6];
+	char hex[13];
+
+	random_bytes(tail, sizeof(tail));
+	hex_encode(tail, sizeof(tail), hex);
+	return arena_printf(a, "ctr-images-mount-%s", hex);
 }
 
 static int run_mount(struct ctr *c, struct err *err)
 {
 	struct image image _cleanup_image_ = {};
-	const char *name, *target, *snapshotter;
+	const char *name, *target = ctr_arg(c, 1), *key, *snapshotter;
 	int r;
 
+	key = *target ? target : make_key(c->ctx.arena);
+	if (!key)
+		return err_nomem(err);
 	r = record_arg(c, 0, "image", &name, err);
-	if (r == 0)
-		r = record_arg(c, 1, "target directory", &target, err);
 	if (r == 0)
 		r = ctr_connect(c, err);
 	if (r == 0)
@@ -121,14 +154,12 @@ static int run_mount(struct ctr *c, struct err *err)
 	if (r == 0)
 		r = image_load(c, name, ctr_string(c, "platform"), &image, err);
 	if (r == 0)
-		r = make_lease(c, target, snapshotter, err);
+		r = make_lease(c, key, snapshotter, err);
 	if (r < 0)
 		return r;
-	r = mount_image(c, &image, snapshotter, target, err);
+	r = mount_image(c, &image, snapshotter, key, target, err);
 	if (r < 0)
-		drop_lease(c, target);
-	else
-		puts(target);
+		drop_lease(c, key);
 	return r;
 }
 
@@ -168,7 +199,10 @@ static int run_unmount(struct ctr *c, struct err *err)
 const struct ctr_command images_mount = {
 	.name = "mount",
 	.usage = "mount an image at a directory",
-	.args = "[flags] <ref> <target>",
+	.args = "[flags] <ref> [<target>]",
+	.description = "   Prints the chain ID of the image's layers and the directory. Without "
+		       "<target> that is where the files lie, should they do so\n"
+		       "   without a mount (native, or an image of one layer).",
 	.flags = CTR_FLAGS(registry_flags, mount_flags),
 	.run = run_mount,
 };

@@ -7,9 +7,11 @@
 
 #include "base/path.h"
 #include "base/time.h"
+#include "ctr/image.h"
 #include "ctr/record.h"
 #include "rpc/rpc.h"
 
+#define TEMP_SECONDS 3600
 #define SNAPSHOT_LABELS (&containerd__services__snapshots__v1__info__labels_entry__descriptor)
 
 int snapshots_connect(struct ctr *c, const char **ret_snapshotter, struct err *err)
@@ -204,6 +206,7 @@ static int run_label(struct ctr *c, struct err *err)
 static const struct ctr_flag prepare_flags[] = {
 	{"target", 't', CTR_STRING, "print the mount commands for this mount point"},
 	{"mounts", 0, CTR_BOOL, "print the mounts as JSON"},
+	{"image", 0, CTR_STRING, "on the layers of this image, which are unpacked where needed"},
 	{}};
 
 /* Lines for a shell: how to mount at @target. */
@@ -250,9 +253,29 @@ static int root_label(struct arena *a, struct labels *ret, struct err *err)
 	return !now || labels_set(a, ret, "containerd.io/gc.root", now) < 0 ? err_nomem(err) : 0;
 }
 
+/* The top snapshot of --image. */
+static int image_parent(struct ctr *c, const char *snapshotter, const char **ret, struct err *err)
+{
+	struct image image _cleanup_image_ = {};
+	int r;
+
+	if (*ctr_arg(c, 1))
+		return err_set(err, ERR_INVALID_ARGUMENT, "either --image or a parent");
+	r = image_load(c, ctr_string(c, "image"), "", &image, err);
+	if (r == 0)
+		r = record_lease_begin(c, err);
+	if (r < 0)
+		return r;
+	r = image_unpack(c, &image, snapshotter, false, err);
+	record_lease_end(c);
+	if (r == 0)
+		*ret = image.chain_id;
+	return r;
+}
+
 static int prepare(struct ctr *c, bool view, struct err *err)
 {
-	const char *snapshotter, *key, *target = ctr_string(c, "target");
+	const char *snapshotter, *key, *target = ctr_string(c, "target"), *parent = ctr_arg(c, 1);
 	struct client_mounts mounts;
 	struct labels l = {};
 	int r;
@@ -260,9 +283,11 @@ static int prepare(struct ctr *c, bool view, struct err *err)
 	r = need_key(c, &snapshotter, &key, err);
 	if (r == 0)
 		r = root_label(c->ctx.arena, &l, err);
+	if (r == 0 && *ctr_string(c, "image"))
+		r = image_parent(c, snapshotter, &parent, err);
 	if (r == 0)
-		r = client_snapshot_prepare(c->client, &c->ctx, snapshotter, key, ctr_arg(c, 1),
-					    view, &l, &mounts, err);
+		r = client_snapshot_prepare(c->client, &c->ctx, snapshotter, key, parent, view, &l,
+					    &mounts, err);
 	if (r == 0 && *target)
 		r = print_mounts(c->ctx.arena, &mounts, target, err);
 	if (r == 0 && ctr_bool(c, "mounts"))
@@ -281,7 +306,49 @@ static int run_view(struct ctr *c, struct err *err)
 }
 
 static const struct ctr_flag mounts_flags[] = {
-	{"temp", 0, CTR_BOOL, "not implemented: activates the mounts for a short time"}, {}};
+	{"temp", 0, CTR_BOOL,
+	 "have the daemon make what mount(8) cannot, such as file systems in files, for an hour"},
+	{}};
+
+int snapshots_activate(struct ctr *c, const char *name, struct client_mounts *m, bool *ret_active,
+		       struct err *err)
+{
+	PB_MOUNTS(ActivateRequest) req = PB_MOUNTS_INIT(ACTIVATE_REQUEST);
+	PB_MOUNTS(ActivateResponse) * resp;
+	struct err e = ERR_INIT;
+	int r;
+
+	req.name = (char *)name;
+	req.mounts = m->v;
+	req.n_mounts = m->n;
+	req.temporary = true;
+	r = client_call(c->client, &c->ctx, PB_MOUNTS_SERVICE, "Activate", &req.base, &resp, &e);
+	if (ret_active)
+		*ret_active = r == 0;
+	if (r < 0)
+		return r == -ERR_UNIMPLEMENTED ? 0 : err_copy(err, &e);
+	if (!resp->info)
+		return err_set(err, ERR_INTERNAL, "activation came empty");
+	*m = (struct client_mounts){resp->info->system, resp->info->n_system};
+	return 0;
+}
+
+/* Under a lease that stays for a while, when it is needed. */
+static int activate_for_a_while(struct ctr *c, struct client_mounts *m, struct err *err)
+{
+	const char *lease;
+	bool active = false;
+	int r;
+
+	r = client_lease_create(c->client, &c->ctx, TEMP_SECONDS, &lease, err);
+	if (r < 0)
+		return r;
+	c->ctx.lease = lease;
+	r = snapshots_activate(c, lease, m, &active, err);
+	if (r < 0 || !active)
+		record_lease_end(c);
+	return r;
+}
 
 static int run_mounts(struct ctr *c, struct err *err)
 {
@@ -289,8 +356,6 @@ static int run_mounts(struct ctr *c, struct err *err)
 	struct client_mounts mounts;
 	int r;
 
-	if (ctr_bool(c, "temp"))
-		return err_set(err, ERR_UNIMPLEMENTED, "snapshots mounts --temp");
 	r = record_arg(c, 0, "target", &target, err);
 	if (r == 0)
 		r = record_arg(c, 1, "snapshot key", &key, err);
@@ -298,6 +363,8 @@ static int run_mounts(struct ctr *c, struct err *err)
 		r = snapshots_connect(c, &snapshotter, err);
 	if (r == 0)
 		r = client_snapshot_mounts(c->client, &c->ctx, snapshotter, key, &mounts, err);
+	if (r == 0 && ctr_bool(c, "temp"))
+		r = activate_for_a_while(c, &mounts, err);
 	return r < 0 ? r : print_mounts(c->ctx.arena, &mounts, target, err);
 }
 
@@ -341,12 +408,11 @@ static int run_delete(struct ctr *c, struct err *err)
 
 static const struct ctr_flag usage_flags[] = {{"b", 0, CTR_BOOL, "sizes in bytes"}, {}};
 
-int snapshots_add_usage(struct ctr *c, struct table *t, const char *snapshotter, const char *key,
-			bool bytes, struct err *err)
+int snapshots_usage(struct ctr *c, const char *snapshotter, const char *key, int64_t *ret_size,
+		    int64_t *ret_inodes, struct err *err)
 {
 	PB_SNAPSHOTS(UsageRequest) req = PB_SNAPSHOTS_INIT(USAGE_REQUEST);
 	PB_SNAPSHOTS(UsageResponse) * resp;
-	char size[32];
 	int r;
 
 	req.snapshotter = (char *)snapshotter;
@@ -354,11 +420,27 @@ int snapshots_add_usage(struct ctr *c, struct table *t, const char *snapshotter,
 	r = client_call(c->client, &c->ctx, PB_SNAPSHOTS_SERVICE, "Usage", &req.base, &resp, err);
 	if (r < 0)
 		return r;
+	*ret_size = resp->size;
+	if (ret_inodes)
+		*ret_inodes = resp->inodes;
+	return 0;
+}
+
+int snapshots_add_usage(struct ctr *c, struct table *t, const char *snapshotter, const char *key,
+			bool bytes, struct err *err)
+{
+	int64_t n, inodes;
+	char size[32];
+	int r;
+
+	r = snapshots_usage(c, snapshotter, key, &n, &inodes, err);
+	if (r < 0)
+		return r;
 	if (bytes)
-		snprintf(size, sizeof(size), "%lld", (long long)resp->size);
+		snprintf(size, sizeof(size), "%lld", (long long)n);
 	else
-		str_size_binary(resp->size, size);
-	table_printf(t, "%s\t%s\t%lld\t\n", key, size, (long long)resp->inodes);
+		str_size_binary(n, size);
+	table_printf(t, "%s\t%s\t%lld\t\n", key, size, (long long)inodes);
 	return 0;
 }
 

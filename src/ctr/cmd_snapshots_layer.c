@@ -1,22 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctr snapshots unpack, diff: layers into snapshots, and snapshots into layers. */
+#include <unistd.h>
+
 #include "base/digest.h"
 #include "base/time.h"
 #include "ctr/cmd_snapshots.h"
 #include "ctr/image.h"
 #include "ctr/record.h"
-
-#define LEASE_SECONDS (24 * 3600)
-
-static void end_lease(struct ctr *c)
-{
-	const char *id = c->ctx.lease;
-	struct err e = ERR_INIT;
-
-	c->ctx.lease = "";
-	if (client_lease_delete(c->client, &c->ctx, id, &e) < 0)
-		ctr_warn("delete lease \"%s\": %s", id, e.text);
-}
 
 /* ---- unpack ---- */
 
@@ -53,11 +43,11 @@ static int unpack_leased(struct ctr *c, const char *name, const char *snapshotte
 
 	r = image_load(c, name, "", &image, err);
 	if (r == 0)
-		r = client_lease_create(c->client, &c->ctx, LEASE_SECONDS, &c->ctx.lease, err);
+		r = record_lease_begin(c, err);
 	if (r < 0)
 		return r;
 	r = image_unpack(c, &image, snapshotter, ctr_bool(c, "sync-fs"), err);
-	end_lease(c);
+	record_lease_end(c);
 	return r;
 }
 
@@ -200,7 +190,7 @@ static int diff_leased(struct ctr *c, const char *snapshotter, const struct labe
 		r = make_diff(c, &lower, &upper, l, &d, err);
 	side_close(c, snapshotter, &upper);
 	side_close(c, snapshotter, &lower);
-	return r < 0 ? r : record_copy_content(c, d->digest, err);
+	return r < 0 ? r : record_copy_content(c, d->digest, STDOUT_FILENO, err);
 }
 
 static int run_diff(struct ctr *c, struct err *err)
@@ -222,11 +212,11 @@ static int run_diff(struct ctr *c, struct err *err)
 	if (r == 0)
 		r = snapshots_connect(c, &snapshotter, err);
 	if (r == 0)
-		r = client_lease_create(c->client, &c->ctx, LEASE_SECONDS, &c->ctx.lease, err);
+		r = record_lease_begin(c, err);
 	if (r < 0)
 		return r;
 	r = diff_leased(c, snapshotter, &l, err);
-	end_lease(c);
+	record_lease_end(c);
 	return r;
 }
 

@@ -40,7 +40,7 @@ int image_choose_child(const struct manifest *m, const struct platform *want,
 }
 
 static int find_manifest(struct ctr *c, struct descriptor target, const struct platform *want,
-			 struct manifest *ret, struct err *err)
+			 struct manifest *ret, const char **ret_digest, struct err *err)
 {
 	for (int depth = 0; depth < INDEX_DEPTH_MAX; depth++) {
 		const char *what = media_is_index(target.media_type) ? "index" : "manifest";
@@ -55,8 +55,10 @@ static int find_manifest(struct ctr *c, struct descriptor target, const struct p
 		r = manifest_parse(c->ctx.arena, target.media_type, text, len, ret, err);
 		if (r < 0)
 			return err_prefix(err, "%s %s", what, target.digest);
-		if (!ret->is_index)
+		if (!ret->is_index) {
+			*ret_digest = target.digest;
 			return 0;
+		}
 		r = image_choose_child(ret, want, &target, err);
 		if (r < 0)
 			return r;
@@ -114,7 +116,7 @@ int image_load(struct ctr *c, const char *name, const char *platform, struct ima
 		return err_nomem(err);
 	target = (struct descriptor){.media_type = record->target->media_type,
 				     .digest = record->target->digest};
-	r = find_manifest(c, target, &want, &manifest, err);
+	r = find_manifest(c, target, &want, &manifest, &i.manifest_digest, err);
 	if (r == 0)
 		r = load_config(c, &manifest, &i, err);
 	if (r < 0)

@@ -10,7 +10,7 @@
 struct image {
 	const char *name;
 	struct labels labels; /* of the image's record */
-	const char *config_digest;
+	const char *manifest_digest, *config_digest;
 	json_t *document; /* the configuration; image_done() */
 	json_t *config;	  /* its member "config", borrowed; NULL when absent */
 	struct descriptor *layers;

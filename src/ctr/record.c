@@ -7,6 +7,8 @@
 #include "base/time.h"
 #include "rpc/rpc.h"
 
+#define LEASE_SECONDS (24 * 3600)
+
 int record_arg(struct ctr *c, size_t i, const char *what, const char **ret, struct err *err)
 {
 	const char *arg = ctr_arg(c, i);
@@ -112,7 +114,7 @@ const char *record_utc_time(struct arena *a, struct timespec t)
 	return arena_strdup(a, text);
 }
 
-int record_copy_content(struct ctr *c, const char *digest, struct err *err)
+int record_copy_content(struct ctr *c, const char *digest, int fd, struct err *err)
 {
 	PB_CONTENT(ReadContentRequest) req = PB_CONTENT_INIT(READ_CONTENT_REQUEST);
 	struct rpc_stream *s _cleanup_(rpc_stream_freep) = NULL;
@@ -133,10 +135,25 @@ int record_copy_content(struct ctr *c, const char *digest, struct err *err)
 			&m, err);
 		if (r <= 0)
 			return r;
-		r = fd_write_full(STDOUT_FILENO, m->data.data, m->data.len);
+		r = fd_write_full(fd, m->data.data, m->data.len);
 		if (r < 0)
-			return err_errno(err, r, "write standard output");
+			return err_errno(err, r, "write content");
 	}
+}
+
+int record_lease_begin(struct ctr *c, struct err *err)
+{
+	return client_lease_create(c->client, &c->ctx, LEASE_SECONDS, &c->ctx.lease, err);
+}
+
+void record_lease_end(struct ctr *c)
+{
+	const char *id = c->ctx.lease;
+	struct err e = ERR_INIT;
+
+	c->ctx.lease = "";
+	if (client_lease_delete(c->client, &c->ctx, id, &e) < 0)
+		ctr_warn("delete lease \"%s\": %s", id, e.text);
 }
 
 int record_each(struct ctr *c, const char *failed, bool missing_ok,

@@ -26,8 +26,12 @@ void record_local_time(struct timespec t, char out[40]);
 /* RFC3339 in UTC, whole seconds: values of labels. In the arena; NULL = no memory. */
 const char *record_utc_time(struct arena *a, struct timespec t);
 
-/* Writes a blob to standard output. */
-int record_copy_content(struct ctr *c, const char *digest, struct err *err) _must_check_;
+/* Writes a blob to @fd. */
+int record_copy_content(struct ctr *c, const char *digest, int fd, struct err *err) _must_check_;
+
+/* A lease that holds what the command makes until it has ended: from now on the one of c->ctx. */
+int record_lease_begin(struct ctr *c, struct err *err) _must_check_;
+void record_lease_end(struct ctr *c);
 
 /* Runs @fn for every positional argument. The first error is the result; with several arguments
  * each is also warned of.

@@ -156,18 +156,24 @@ static int read_user(struct ctr *c, struct registry *reg, struct err *err)
 	return r < 0 ? err_prefix(err, "password of \"%s\"", user) : 0;
 }
 
+int registry_credentials(const struct registry *reg, struct arena *a, const char *host,
+			 struct docker_auth *ret, struct err *err)
+{
+	if (!reg->has_given)
+		return docker_auth_load(a, host, reg->repository, ret, err);
+	*ret = reg->given;
+	return 0;
+}
+
 static int answer(void *arg, struct arena *a, const char *host, const char *reference,
 		  struct docker_auth *ret, struct err *err)
 {
 	const struct registry *reg = arg;
 
-	if (!reg->has_given)
-		return docker_auth_load(a, host, reg->repository, ret, err);
 	/* Only for what they were given for. */
-	if (*reference && !streq(reference, reg->message.reference))
+	if (reg->has_given && *reference && !streq(reference, reg->message.reference))
 		return err_set(err, ERR_NOT_FOUND, "credentials of \"%.200s\"", reference);
-	*ret = reg->given;
-	return 0;
+	return registry_credentials(reg, a, host, ret, err);
 }
 
 /* ---- The message ---- */
@@ -257,6 +263,10 @@ int registry_platforms(struct ctr *c, PB_TYPES(Platform) * **ret, size_t *ret_n,
 	size_t n;
 	const char **words = ctr_strings(c, "platform", &n);
 	PB_TYPES(Platform) **v = arena_new_array(a, PB_TYPES(Platform) *, n + 1);
+
+	/* A flag that has one value has an empty one when it is not given. */
+	if (n == 1 && !*words[0])
+		n = 0;
 
 	for (size_t i = 0; v && i < MAX(n, 1u); i++) {
 		struct platform p = {};

@@ -24,6 +24,9 @@ int registry_init(struct ctr *c, const char *reference, struct registry *ret,
 		  struct err *err) _must_check_;
 /* Adds the stream for credentials. */
 int registry_attach(struct registry *r, struct transfer *t, struct err *err) _must_check_;
+/* What a registry that ctr talks to itself is told. -ERR_NOT_FOUND: nothing is known. */
+int registry_credentials(const struct registry *r, struct arena *a, const char *host,
+			 struct docker_auth *ret, struct err *err) _must_check_;
 void registry_done(struct registry *r);
 
 /* --platform flags (this host's when there are none) as messages in the arena. */

@@ -59,6 +59,7 @@ struct transfer {
 	/* display, under the lock */
 	struct arena *progress_arena;
 	struct progress progress;
+	struct labels saved; /* images */
 	FILE *out;
 	bool terminal;
 	int drawn; /* lines on the terminal */
@@ -192,6 +193,8 @@ static int show_event(struct transfer *t, const PB_TRANSFER_TYPES(Progress) * m)
 	int r;
 
 	MUTEX_GUARD(&t->lock);
+	if (streq(e.event, "saved") && labels_set(t->progress_arena, &t->saved, e.name, "") < 0)
+		return -ENOMEM;
 	r = progress_add(&t->progress, &e, &changed);
 	if (r < 0)
 		return r;
@@ -655,4 +658,9 @@ int transfer_add_source(struct transfer *t, int fd, const char **ret_id, struct 
 int transfer_add_sink(struct transfer *t, int fd, const char **ret_id, struct err *err)
 {
 	return add_data(t, serve_sink, fd, ret_id, err);
+}
+
+const struct labels *transfer_saved(const struct transfer *t)
+{
+	return &t->saved;
 }

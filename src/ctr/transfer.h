@@ -44,6 +44,11 @@ PB_TRANSFER(TransferOptions) * transfer_options(struct transfer *t);
 int transfer_run(struct transfer *t, const ProtobufCMessage *source,
 		 const ProtobufCMessage *destination, FILE *out, struct err *err) _must_check_;
 
+/* Names of the images (as keys) that the daemon said it had stored; after transfer_run(), as long
+ * as
+ * @t. */
+const struct labels *transfer_saved(const struct transfer *t);
+
 /* A message as an Any in the arena. */
 int transfer_any(struct arena *a, const ProtobufCMessage *m, Google__Protobuf__Any *ret,
 		 struct err *err) _must_check_;

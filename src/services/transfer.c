@@ -277,17 +277,18 @@ static int import(struct call *c, const Google__Protobuf__Any *src,
 	struct byte_source *in;
 	int e = rpc_unpack(c->ctx->arena, &DESC(image_import_stream), src->value.data,
 			   src->value.len, &m, err);
-	if (e == 0 && m->force_compress)
-		return err_set(err, ERR_UNIMPLEMENTED, "compress layers on import");
 	if (e == 0)
 		e = store_get(c->ctx, dst, &to, err);
+	if (e == 0 && c->options)
+		to.sync_fs = c->options->sync_fs;
 	if (e == 0)
 		e = byte_source_open(c->ctx, c->s, m->stream, &in, err);
 	if (e < 0)
 		return e;
 	to.sync_fs = c->options && c->options->sync_fs;
 	struct err broken = ERR_INIT;
-	e = transfer_import(c->ctx, c->s->transfer, byte_source_fd(in), &to, &c->watch, err);
+	e = transfer_import(c->ctx, c->s->transfer, byte_source_fd(in), m->force_compress, &to,
+			    &c->watch, err);
 	int b = byte_source_close(in, e < 0, &broken);
 	/* An archive that broke off is the client's end of the story. */
 	return b < 0 ? err_copy(err, &broken) : e;

@@ -21,6 +21,7 @@
 #include <zstd.h>
 
 #include "base/fd.h"
+#include "base/str.h"
 
 #define BLOCK (512u << 10)
 #define WINDOW (32u << 10) /* of deflate */
@@ -62,6 +63,22 @@ struct compressor {
 	size_t n_slots; /* plain and zstd: 1 */
 	struct slot slots[2 * THREADS_MAX];
 };
+
+int compression_parse(const char *name, enum compression *ret, struct err *err)
+{
+	static const char *const names[] = {
+		[COMPRESSION_NONE] = "none",
+		[COMPRESSION_GZIP] = "gzip",
+		[COMPRESSION_ZSTD] = "zstd",
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (streq(name, names[i])) {
+			*ret = (enum compression)i;
+			return 0;
+		}
+	return err_set(err, ERR_INVALID_ARGUMENT, "unknown compression \"%.40s\"", name);
+}
 
 unsigned compressor_threads(void)
 {

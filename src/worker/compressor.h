@@ -14,6 +14,9 @@
 
 enum compression { COMPRESSION_NONE, COMPRESSION_GZIP, COMPRESSION_ZSTD };
 
+/* "none", "gzip", "zstd". -ERR_INVALID_ARGUMENT */
+int compression_parse(const char *name, enum compression *ret, struct err *err) _must_check_;
+
 struct compressor;
 
 /* How many threads are worth their while here. To be asked before entering a jail. */

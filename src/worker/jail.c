@@ -269,14 +269,17 @@ static const int for_fetch[] = {
 };
 
 static const int for_unpack[] = {
-	SCMP_SYS(openat),	   SCMP_SYS(openat2),	SCMP_SYS(open),	      SCMP_SYS(mkdirat),
-	SCMP_SYS(mknodat),	   SCMP_SYS(unlinkat),	SCMP_SYS(unlink),     SCMP_SYS(rmdir),
-	SCMP_SYS(symlinkat),	   SCMP_SYS(linkat),	SCMP_SYS(renameat),   SCMP_SYS(renameat2),
-	SCMP_SYS(fchown),	   SCMP_SYS(fchownat),	SCMP_SYS(fchmod),     SCMP_SYS(fchmodat),
-	SCMP_SYS(utimensat),	   SCMP_SYS(fsetxattr), SCMP_SYS(lsetxattr),  SCMP_SYS(setxattr),
-	SCMP_SYS(fgetxattr),	   SCMP_SYS(lgetxattr), SCMP_SYS(flistxattr), SCMP_SYS(llistxattr),
-	SCMP_SYS(copy_file_range), SCMP_SYS(fchdir),	SCMP_SYS(pwrite64),   SCMP_SYS(ftruncate),
-	SCMP_SYS(fallocate),	   SCMP_SYS(recvfrom), /* control socket */
+	SCMP_SYS(openat),	SCMP_SYS(openat2),	   SCMP_SYS(open),
+	SCMP_SYS(mkdirat),	SCMP_SYS(mknodat),	   SCMP_SYS(unlinkat),
+	SCMP_SYS(unlink),	SCMP_SYS(rmdir),	   SCMP_SYS(symlinkat),
+	SCMP_SYS(linkat),	SCMP_SYS(renameat),	   SCMP_SYS(renameat2),
+	SCMP_SYS(fchown),	SCMP_SYS(fchownat),	   SCMP_SYS(fchmod),
+	SCMP_SYS(fchmodat),	SCMP_SYS(utimensat),	   SCMP_SYS(fsetxattr),
+	SCMP_SYS(lsetxattr),	SCMP_SYS(setxattr),	   SCMP_SYS(fgetxattr),
+	SCMP_SYS(lgetxattr),	SCMP_SYS(flistxattr),	   SCMP_SYS(llistxattr),
+	SCMP_SYS(lremovexattr), SCMP_SYS(copy_file_range), SCMP_SYS(fchdir),
+	SCMP_SYS(pwrite64),	SCMP_SYS(ftruncate),	   SCMP_SYS(fallocate),
+	SCMP_SYS(recvfrom), /* control socket */
 };
 
 static const int for_pack[] = {
@@ -290,7 +293,11 @@ static const int for_front[] = {
 	SCMP_SYS(getsockopt),  SCMP_SYS(shutdown),    SCMP_SYS(sendfile),
 };
 
-enum role { ROLE_FETCH, ROLE_UNPACK, ROLE_PACK, ROLE_FRONT };
+static const int for_recompress[] = {
+	SCMP_SYS(recvfrom), /* control socket */
+};
+
+enum role { ROLE_FETCH, ROLE_UNPACK, ROLE_PACK, ROLE_FRONT, ROLE_RECOMPRESS };
 
 static const struct {
 	const int *calls;
@@ -300,6 +307,7 @@ static const struct {
 	[ROLE_UNPACK] = {for_unpack, ARRAY_LEN(for_unpack)},
 	[ROLE_PACK] = {for_pack, ARRAY_LEN(for_pack)},
 	[ROLE_FRONT] = {for_front, ARRAY_LEN(for_front)},
+	[ROLE_RECOMPRESS] = {for_recompress, ARRAY_LEN(for_recompress)},
 };
 
 static int add(scmp_filter_ctx f, uint32_t action, const int *calls, size_t n)
@@ -502,4 +510,17 @@ int jail_pack(int upper_fd, const int *more_fds, size_t n, struct err *err)
 		return r;
 	landlock_trees(upper_fd, LL_READ, more_fds, n);
 	return filter(ROLE_PACK, err);
+}
+
+int jail_recompress(struct err *err)
+{
+	int r;
+
+	(void)unshare(CLONE_NEWNET);
+	(void)unshare(CLONE_NEWIPC | CLONE_NEWUTS);
+	r = give_up_all(err);
+	if (r < 0)
+		return r;
+	landlock_nothing(LL_WRITE | LL_READ | LANDLOCK_ACCESS_FS_EXECUTE);
+	return filter(ROLE_RECOMPRESS, err);
 }

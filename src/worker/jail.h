@@ -31,6 +31,9 @@ int jail_pack(int upper_fd, const int *more_fds, size_t n, struct err *err) _mus
  * file system and no executable memory: what is left is accepting, and talking on what is
  * connected. */
 int jail_front(struct err *err) _must_check_;
+/* User and group nobody, no capability, no network, and no file but those that are open: nothing
+ * can be opened at all. */
+int jail_recompress(struct err *err) _must_check_;
 
 /* True when this process is in the initial user namespace. To be asked before entering a jail. */
 bool jail_initial_userns(void);

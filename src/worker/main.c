@@ -20,6 +20,7 @@ static const struct {
 	{"unpack", role_unpack},
 	{"pack", role_pack},
 	{"front", role_front},
+	{"recompress", role_recompress},
 };
 
 static bool is_socket(int fd)

@@ -22,22 +22,6 @@ struct pack {
 	int output;
 };
 
-static int compression_parse(const char *name, enum compression *ret, struct err *err)
-{
-	static const char *const names[] = {
-		[COMPRESSION_NONE] = "none",
-		[COMPRESSION_GZIP] = "gzip",
-		[COMPRESSION_ZSTD] = "zstd",
-	};
-
-	for (size_t i = 0; i < ARRAY_LEN(names); i++)
-		if (streq(name, names[i])) {
-			*ret = (enum compression)i;
-			return 0;
-		}
-	return err_set(err, ERR_INVALID_ARGUMENT, "pack: unknown compression");
-}
-
 static int pack_parse(struct pack *p, const json_t *req, const int *fds, size_t n_fds,
 		      struct err *err)
 {

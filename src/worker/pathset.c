@@ -73,6 +73,26 @@ int pathset_add(struct pathset *s, const char *path)
 	return 0;
 }
 
+int pathset_add_alone(struct pathset *s, const char *path, const char **ret_path)
+{
+	size_t n = strlen(path);
+	const char **p;
+
+	if (!s->arena && !(s->arena = arena_new(MEMORY_MAX)))
+		return -ENOMEM;
+	if (s->n * 2 >= s->cap && grow(s) < 0)
+		return -ENOMEM;
+	p = slot(s, path, n);
+	if (*p)
+		return 0;
+	*p = arena_strndup(s->arena, path, n);
+	if (!*p)
+		return -ENOMEM;
+	s->n++;
+	*ret_path = *p;
+	return 1;
+}
+
 bool pathset_has(const struct pathset *s, const char *path)
 {
 	return s->cap > 0 && *slot(s, path, strlen(path));

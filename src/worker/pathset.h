@@ -16,4 +16,7 @@ struct pathset {
 void pathset_done(struct pathset *s);
 /* Adds @path and each directory above it. 0 or -ENOMEM. */
 int pathset_add(struct pathset *s, const char *path);
+/* Adds @path alone: 1 (*@ret_path: its copy in the set), 0 = it was there, or -ENOMEM. Not to be
+ * mixed with pathset_add(). */
+int pathset_add_alone(struct pathset *s, const char *path, const char **ret_path);
 bool pathset_has(const struct pathset *s, const char *path);

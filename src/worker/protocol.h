@@ -31,6 +31,14 @@
  * w>d {"ok":{"diff_id":"sha256:...","size":n,"entries":n}} or, in place of the rest, an error.
  * It enters its jail before it looks at the trees.
  *
+ * ---- role "recompress": one request a process ----
+ *
+ * d>w {"recompress":{"compression":"none"|"gzip"|"zstd","max_bytes":n}}
+ *     descriptors: input (compressed or not), output
+ * The worker inflates the input, compresses it anew, writes it to the output and closes it, then
+ * w>d {"ok":{"diff_id":"sha256:...","size":n}} (of the plain bytes) or, in place of the rest, an
+ * error. It enters its jail before it reads the input.
+ *
  * ---- role "fetch": one session a process, many calls at a time ----
  *
  * d>w

@@ -5,5 +5,6 @@
 
 int role_unpack(int sock);
 int role_pack(int sock);
+int role_recompress(int sock);
 int role_fetch(int sock);
 int role_front(int sock);

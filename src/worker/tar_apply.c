@@ -4,7 +4,8 @@
  * Entry names are cleaned, the directory part is looked up inside the root (tree.h), and everything
  * happens relative to that directory's descriptor with its last component, never following it. An
  * entry replaces what has its name; only a directory that is there already stays and gets the new
- * attributes. Times of directories are set at the end, since making something in them changes them.
+ * attributes. Times of directories are set at the end, since making something in them changes them;
+ * one that the layer does not name has its old time back then.
  *
  * A hard link has the attributes of what it links to; those in its own header are ignored.
  */
@@ -30,6 +31,7 @@
 #define HOLE (64u << 10) /* zeroes are looked for in units of this size, */
 #define HOLE_MIN \
 	(4u << 10) /* or what is left of one at the end of a block, but not less than this */
+#define XATTR_LIST (64u << 10)
 #define DIR_TIMES_MAX (512u << 20)
 #define WHITEOUT ".wh."
 #define WHITEOUT_META ".wh..wh."
@@ -155,6 +157,31 @@ static int set_xattrs(struct entry *e, int fd, struct err *err)
 			return err_errno(err, errno, "set attribute %s",
 					 tree_quote(name, q, sizeof(q)));
 		}
+	}
+	return 0;
+}
+
+/* Those that a directory has from the layers below and that this layer's entry may not say again.
+ * What the host's security modules gave it stays. */
+static int clear_xattrs(struct entry *e, struct err *err)
+{
+	_cleanup_free_ char *list = malloc(XATTR_LIST);
+	ssize_t n;
+
+	if (!list)
+		return err_nomem(err);
+	if (fchdir(e->parent) < 0)
+		return err_errno(err, errno, "enter directory");
+	n = llistxattr(e->base, list, XATTR_LIST);
+	if (n < 0)
+		return errno == ENOTSUP ? 0 : err_errno(err, errno, "list attributes");
+	for (const char *p = list; p < list + n; p += strlen(p) + 1) {
+		if (tree_xattr_is_overlay(p) ||
+		    (str_has_prefix(p, "security.") && !streq(p, "security.capability")))
+			continue;
+		if (lremovexattr(e->base, p) < 0 && errno != ENODATA && errno != ENOTSUP &&
+		    errno != EPERM)
+			return err_errno(err, errno, "remove attribute");
 	}
 	return 0;
 }
@@ -376,6 +403,10 @@ static int apply_dir(struct apply *a, struct entry *e, struct err *err)
 				return r;
 			if (mkdirat(e->parent, e->base, 0700) < 0)
 				return err_errno(err, errno, "create directory");
+		} else {
+			r = clear_xattrs(e, err);
+			if (r < 0)
+				return r;
 		}
 	}
 	if (opaque) {
@@ -644,6 +675,8 @@ static int apply_one(struct apply *a, struct archive_entry *ae, struct err *err)
 		tree_forget(&a->tree);
 	a->stale = false;
 	r = tree_make_dir(&a->tree, e.dir, &e.parent);
+	if (r == 0)
+		r = tree_keep_times(&a->tree, e.dir, e.parent);
 	if (r < 0) {
 		bad_path(err, r, "make its directory");
 		goto fail;
@@ -664,20 +697,31 @@ fail:
 			  tree_quote(e.name ? e.name : "", q, sizeof(q)));
 }
 
+/* A directory without an entry of its own is as old as it was before. */
 static int apply_dir_times(struct apply *a, struct err *err)
 {
+	int restored;
+
 	tree_forget(&a->tree);
+	restored = tree_restore_times(&a->tree);
+	if (restored < 0)
+		return err_errno(err, restored, "set times of directories");
 	for (size_t i = 0; i < a->n_dirs; i++) {
 		const struct dir_times *d = &a->dirs[i];
 		char dir[PATH_MAX], q[512];
 		const char *base;
+		struct stat st;
 		int fd, r;
 
 		split(d->path, dir, &base);
 		r = tree_open_dir(&a->tree, dir, &fd);
+		/* A later entry may have removed or replaced it. */
+		if (r == 0 && fstatat(fd, base, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			r = -errno;
+		if (r == 0 && !S_ISDIR(st.st_mode))
+			continue;
 		if (r == 0 && utimensat(fd, base, d->times, AT_SYMLINK_NOFOLLOW) < 0)
 			r = -errno;
-		/* A later entry may have removed or replaced it. */
 		if (r < 0 && r != -ENOENT && r != -ENOTDIR)
 			return err_errno(err, r, "set time of directory \"%s\"",
 					 tree_quote(d->path, q, sizeof(q)));

@@ -16,6 +16,11 @@
 #define XATTR_LIST (64u << 10)
 #define XATTR_VALUE (64u << 10)
 
+struct tree_kept {
+	const char *path; /* in kept_paths */
+	struct timespec times[2];
+};
+
 void tree_init(struct tree *t, int root, const int *lowers, size_t n_lowers, bool chown)
 {
 	t->root = root;
@@ -28,6 +33,8 @@ void tree_init(struct tree *t, int root, const int *lowers, size_t n_lowers, boo
 void tree_done(struct tree *t)
 {
 	tree_forget(t);
+	pathset_done(&t->kept_paths);
+	free(t->kept);
 }
 
 void tree_forget(struct tree *t)
@@ -68,6 +75,7 @@ static void cache(struct tree *t, const char *dir, int fd)
 {
 	tree_forget(t);
 	t->cached_fd = fd;
+	t->cached_kept = false;
 	strcpy(t->cached, dir);
 }
 
@@ -154,6 +162,66 @@ static int inherit(const struct tree *t, const char *path, int to)
 	return 0;
 }
 
+/* ---- times ---- */
+
+static int keep(struct tree *t, const char *dir, int fd)
+{
+	struct tree_kept *k;
+	struct stat st;
+	int r;
+
+	if (!*dir)
+		return 0;
+	r = pathset_add_alone(&t->kept_paths, dir, &dir);
+	if (r <= 0)
+		return r;
+	if (t->n_kept == t->cap_kept) {
+		size_t cap = t->cap_kept ? t->cap_kept * 2 : 64;
+		void *p = reallocarray(t->kept, cap, sizeof(*t->kept));
+
+		if (!p)
+			return -ENOMEM;
+		t->kept = p;
+		t->cap_kept = cap;
+	}
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	k = &t->kept[t->n_kept++];
+	*k = (struct tree_kept){dir, {st.st_atim, st.st_mtim}};
+	return 0;
+}
+
+int tree_keep_times(struct tree *t, const char *dir, int fd)
+{
+	int r;
+
+	if (t->cached_kept && streq(dir, t->cached))
+		return 0;
+	r = keep(t, dir, fd);
+	if (r == 0 && t->cached_fd >= 0 && streq(dir, t->cached))
+		t->cached_kept = true;
+	return r;
+}
+
+int tree_restore_times(struct tree *t)
+{
+	/* Should links have given one directory several names, the oldest time comes last. */
+	for (size_t i = t->n_kept; i-- > 0;) {
+		_cleanup_close_ int fd =
+			path_open_in_root(t->root, t->kept[i].path, O_PATH | O_DIRECTORY, 0);
+
+		if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP)
+			continue;
+		if (fd < 0)
+			return fd;
+		if (utimensat(fd, "", t->kept[i].times, AT_EMPTY_PATH) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+/* ---- making ---- */
+
 static int make_path(struct tree *t, const char *path, int depth, int *ret_fd);
 
 /* @name in @parent is a link to nowhere: makes the directory it points to. @prefix is the link's
@@ -180,13 +248,25 @@ static int make_link_target(struct tree *t, int parent, const char *prefix, cons
 	return make_path(t, path, depth + 1, ret_fd);
 }
 
+static void parent_of(const char *path, char ret[PATH_MAX])
+{
+	const char *slash = strrchr(path, '/');
+
+	snprintf(ret, PATH_MAX, "%.*s", slash ? (int)(slash - path) : 0, path);
+}
+
 /* One missing directory. */
 static int make_one(struct tree *t, int parent, const char *prefix, const char *name, int depth,
 		    int *ret_fd)
 {
 	_cleanup_close_ int fd = -1;
+	char dir[PATH_MAX];
 	int r;
 
+	parent_of(prefix, dir);
+	r = keep(t, dir, parent);
+	if (r < 0)
+		return r;
 	if (mkdirat(parent, name, 0755) < 0) {
 		if (errno != EEXIST)
 			return -errno;
@@ -320,7 +400,7 @@ static int copy_link(const struct tree *t, int from, const struct stat *st, int 
 
 int tree_copy_up(struct tree *t, const char *path)
 {
-	const char *slash = strrchr(path, '/'), *name = path_base(path);
+	const char *name = path_base(path);
 
 	if (t->alone) {
 		t->wanted_lowers = true;
@@ -343,8 +423,10 @@ int tree_copy_up(struct tree *t, const char *path)
 			return -ENOENT;
 		if (!S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode))
 			return -EPERM;
-		snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) : 0, path);
+		parent_of(path, dir);
 		r = tree_make_dir(t, dir, &parent);
+		if (r == 0)
+			r = tree_keep_times(t, dir, parent);
 		if (r < 0)
 			return r;
 		if (S_ISLNK(st.st_mode))

@@ -12,6 +12,9 @@
 #include <stddef.h>
 
 #include "base/cleanup.h"
+#include "worker/pathset.h"
+
+struct tree_kept;
 
 struct tree {
 	int root;
@@ -25,6 +28,11 @@ struct tree {
 	 * other. */
 	int cached_fd;
 	char cached[PATH_MAX];
+	bool cached_kept; /* its time is among the kept ones */
+	/* Times of directories as they were before something in them was changed. */
+	struct pathset kept_paths;
+	struct tree_kept *kept;
+	size_t n_kept, cap_kept;
 };
 
 void tree_init(struct tree *t, int root, const int *lowers, size_t n_lowers, bool chown);
@@ -39,6 +47,11 @@ int tree_open_dir(struct tree *t, const char *dir, int *ret_fd);
 /* The same, but makes what is missing: with owner, mode, times and attributes of the lower
  * directories' one where there is one, else root's and 0755. */
 int tree_make_dir(struct tree *t, const char *dir, int *ret_fd);
+/* To be called before something in the directory is made or removed that tree_make_dir() has just
+ * given: what it was last changed at is kept, the first time, but not of the root. */
+int tree_keep_times(struct tree *t, const char *dir, int fd);
+/* Gives all directories the times that were kept; one that is there no more is left out. */
+int tree_restore_times(struct tree *t);
 /* To be called when a directory or link was removed or replaced. */
 void tree_forget(struct tree *t);
 

@@ -33,7 +33,8 @@ struct importer {
 	pthread_mutex_t lock; /* of the layers: they are all there, but unpack wants them so */
 	pthread_cond_t changed;
 	size_t stored;
-	bool single; /* the archive holds one image */
+	bool single;   /* the archive holds one image */
+	bool compress; /* the plain layers of a docker archive */
 };
 
 /* ---- files into blobs ---- */
@@ -360,6 +361,15 @@ static int layout_import(struct importer *x, const char *text, size_t n, struct 
 
 /* ---- docker archive ---- */
 
+static const char *layer_suffix(const unsigned char *p, size_t n)
+{
+	static const unsigned char gzip[] = {0x1f, 0x8b}, zstd[] = {0x28, 0xb5, 0x2f, 0xfd};
+
+	if (n >= sizeof(gzip) && memcmp(p, gzip, sizeof(gzip)) == 0)
+		return ".gzip";
+	return n >= sizeof(zstd) && memcmp(p, zstd, sizeof(zstd)) == 0 ? ".zstd" : "";
+}
+
 static int file_descriptor(struct importer *x, const char *path, const char *media_type,
 			   struct descriptor *ret, struct err *err)
 {
@@ -372,29 +382,47 @@ static int file_descriptor(struct importer *x, const char *path, const char *med
 		return fd;
 	if (!h || !chunk)
 		return err_nomem(err);
-	bool gzip = false;
+	const char *suffix = "";
 	for (int64_t off = 0; off < size;) {
 		ssize_t n = fd_pread_full(fd, chunk, CHUNK, off);
 		if (n <= 0)
 			return err_errno(err, n < 0 ? (int)n : EIO, "archive: read %.200s", path);
 		if (off == 0)
-			gzip = n > 2 && chunk[0] == 0x1f && chunk[1] == 0x8b;
+			suffix = layer_suffix(chunk, (size_t)n);
 		hasher_update(h, chunk, (size_t)n);
 		off += n;
 	}
 	hasher_digest(h, &id);
-	*ret = (struct descriptor){.media_type = gzip && streq(media_type, MEDIA_DOCKER_LAYER)
-							 ? MEDIA_DOCKER_LAYER ".gzip"
-							 : media_type,
-				   .digest = arena_strdup(x->ctx->arena, id.text),
-				   .size = size};
-	return ret->digest ? 0 : err_nomem(err);
+	*ret = (struct descriptor){
+		.media_type = streq(media_type, MEDIA_DOCKER_LAYER)
+				      ? arena_printf(x->ctx->arena, "%s%s", media_type, suffix)
+				      : media_type,
+		.digest = arena_strdup(x->ctx->arena, id.text),
+		.size = size};
+	return ret->digest && ret->media_type ? 0 : err_nomem(err);
 }
 
 static json_t *descriptor_json(const struct descriptor *d)
 {
 	return json_pack("{s:s,s:I,s:s}", "mediaType", d->media_type, "size", (json_int_t)d->size,
 			 "digest", d->digest);
+}
+
+/* The layer at @path as a blob, and what the manifest will say of it. */
+static int docker_layer(struct importer *x, const char *path, struct descriptor *ret,
+			struct err *err)
+{
+	struct labels none = {0};
+	int r = file_descriptor(x, path, MEDIA_DOCKER_LAYER, ret, err);
+
+	if (r < 0 || !x->compress || !streq(ret->media_type, MEDIA_DOCKER_LAYER))
+		return r < 0 ? r : blob_import(x, path, ret, &none, err);
+	int64_t size;
+	_cleanup_close_ int fd = file_open(x, path, &size, err);
+	if (fd < 0)
+		return fd;
+	r = layer_compress(x->ctx, x->t->o.db, fd, ret, err);
+	return r < 0 ? err_prefix(err, "archive: compress %.200s", path) : 0;
 }
 
 /* Config and layers as blobs, and a manifest that names them. */
@@ -420,9 +448,7 @@ static int docker_image(struct importer *x, const json_t *entry, struct descript
 			r = err_set(err, ERR_INVALID_ARGUMENT,
 				    "manifest.json: layer %zu is no path", i);
 		if (r == 0)
-			r = file_descriptor(x, path, MEDIA_DOCKER_LAYER, &d, err);
-		if (r == 0)
-			r = blob_import(x, path, &d, &none, err);
+			r = docker_layer(x, path, &d, err);
 		if (r == 0 && json_array_append_new(layers, descriptor_json(&d)) < 0)
 			r = err_nomem(err);
 	}
@@ -525,10 +551,11 @@ static int import_archive(struct importer *x, int fd, struct err *err)
 	return r;
 }
 
-int transfer_import(struct ctx *ctx, struct transfer *t, int fd, const struct transfer_store *to,
-		    const struct transfer_watch *watch, struct err *err)
+int transfer_import(struct ctx *ctx, struct transfer *t, int fd, bool compress,
+		    const struct transfer_store *to, const struct transfer_watch *watch,
+		    struct err *err)
 {
-	struct importer x = {.ctx = ctx, .t = t, .to = to};
+	struct importer x = {.ctx = ctx, .t = t, .to = to, .compress = compress};
 	struct lease_guard lease;
 	char *dir = arena_printf(ctx->arena, "%s/import-XXXXXX", t->o.temp);
 	int r = dir ? mkdir_p(t->o.temp, 0700) : -ENOMEM;

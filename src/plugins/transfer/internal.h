@@ -141,5 +141,10 @@ int unpack_rule(const struct transfer *t, const struct transfer_unpack *u,
 /* A rule may be about certain images only. NULL covers all. */
 bool unpack_rule_covers(const struct transfer_unpack_rule *rule, const struct manifest *m);
 
+/* The plain layer @d, which @fd (a file) holds, as a gzip blob in the content store; @d becomes
+ * that. */
+int layer_compress(struct ctx *ctx, struct db *db, int fd, struct descriptor *d,
+		   struct err *err) _must_check_;
+
 /* How well @p serves one of the wanted platforms; -1 = not; any is fine when none are wanted. */
 int platforms_rank(const struct platform *want, size_t n, const struct platform *p);

@@ -129,9 +129,11 @@ int transfer_push(struct ctx *ctx, struct transfer *t, const struct transfer_pus
 		  struct err *err) _must_check_;
 
 /* Reads a tar of an OCI layout or a docker archive from @fd (pipe or file) and stores its images.
- */
-int transfer_import(struct ctx *ctx, struct transfer *t, int fd, const struct transfer_store *to,
-		    const struct transfer_watch *watch, struct err *err) _must_check_;
+ * @compress: plain layers of a docker archive are compressed; an OCI layout says itself what its
+ * blobs are. */
+int transfer_import(struct ctx *ctx, struct transfer *t, int fd, bool compress,
+		    const struct transfer_store *to, const struct transfer_watch *watch,
+		    struct err *err) _must_check_;
 
 struct transfer_export {
 	const struct platform *platforms;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The real containerd-worker (from $CONTAINERD_WORKER) packing a layer, through core/worker.h. */
+/* The real containerd-worker (from $CONTAINERD_WORKER) packing and recompressing a layer, through
+ * core/worker.h. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -170,6 +171,63 @@ static void pack_ends_when_the_request_does(void **state)
 	assert_int_equal(pack(f, PACK_ZSTD), -ERR_DEADLINE_EXCEEDED);
 }
 
+/* ---- recompress ---- */
+
+static int recompress(struct fixture *f, enum pack_compression to)
+{
+	_cleanup_free_ char *in = f->out.data;
+	_cleanup_close_ int fd = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	struct recompress_request r = {.input_fd = fd, .compression = to, .write = take, .arg = f};
+
+	assert_int_equal(fd_write_full(fd, in, f->out.len), 0);
+	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+	f->out = (struct buf)BUF_INIT;
+	f->err = ERR_INIT;
+	return worker_recompress(&f->ctx, &r, &f->result, &f->err);
+}
+
+static void any_compression_becomes_any_other(void **state)
+{
+	static const uint8_t magic[][2] = {[PACK_GZIP] = {0x1f, 0x8b}, [PACK_ZSTD] = {0x28, 0xb5}};
+	struct fixture *f = *state;
+	struct pack_result plain;
+
+	add_zeroes(f, "more", 3 << 20);
+	assert_int_equal(pack(f, PACK_NONE), 0);
+	plain = f->result;
+	for (int i = 0; i < 2; i++)
+		for (enum pack_compression c = PACK_NONE; c <= PACK_ZSTD; c++) {
+			if (recompress(f, c) < 0)
+				fail_msg("%s", f->err.text);
+			assert_string_equal(f->result.diff_id.text, plain.diff_id.text);
+			assert_int_equal(f->result.size, plain.size);
+			if (c == PACK_NONE)
+				assert_int_equal(f->out.len, plain.size);
+			else
+				assert_memory_equal(f->out.data, magic[c], 2);
+		}
+}
+
+static void input_that_breaks_off_is_an_error(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(pack(f, PACK_GZIP), 0);
+	f->out.len -= 10;
+	assert_int_equal(recompress(f, PACK_NONE), -ERR_INVALID_ARGUMENT);
+	assert_non_null(strstr(f->err.text, "recompress layer: gzip: unexpected end"));
+}
+
+static void recompression_ends_with_the_callers_error(void **state)
+{
+	struct fixture *f = *state;
+
+	add_zeroes(f, "big", 16 << 20);
+	assert_int_equal(pack(f, PACK_GZIP), 0);
+	f->limit = 1 << 20;
+	assert_int_equal(recompress(f, PACK_NONE), -ERR_ABORTED);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -180,6 +238,9 @@ int main(void)
 		TEST(error_of_the_caller_ends_the_worker),
 		TEST(error_of_the_worker_is_the_callers),
 		TEST(pack_ends_when_the_request_does),
+		TEST(any_compression_becomes_any_other),
+		TEST(input_that_breaks_off_is_an_error),
+		TEST(recompression_ends_with_the_callers_error),
 	};
 
 	return cmocka_run_group_tests_name("pack worker", tests, NULL, NULL);

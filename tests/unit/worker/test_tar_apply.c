@@ -376,6 +376,99 @@ static void parents_come_from_the_layers_below(void **state)
 	assert_int_equal(st.st_mode & 07777, 0755);
 }
 
+static void make_old_dir(int at, const char *path, int64_t mtime)
+{
+	const struct timespec times[2] = {{.tv_sec = mtime}, {.tv_sec = mtime, .tv_nsec = 7}};
+
+	assert_int_equal(mkdirat(at, path, 0755), 0);
+	assert_int_equal(utimensat(at, path, times, 0), 0);
+}
+
+static void assert_old(struct fixture *f, const char *path, int64_t mtime)
+{
+	struct stat st = st_of(f, path);
+
+	assert_int_equal(st.st_mtim.tv_sec, mtime);
+	assert_int_equal(st.st_mtim.tv_nsec, 7);
+}
+
+static void directories_that_a_layer_does_not_name_keep_their_time(void **state)
+{
+	struct fixture *f = *state;
+
+	make_old_dir(f->lower, "a", 1000);
+	make_old_dir(f->lower, "a/b", 2000);
+	assert_int_equal(file_write(f->lower, "a/b/orig", "x", 1, 0644), 0);
+	make_old_dir(f->lower, "c", 3000);
+	for (int i = 0; i < 2; i++) {
+		const struct timespec t[2] = {{.tv_sec = i ? 1000 : 2000, .tv_nsec = 7},
+					      {.tv_sec = i ? 1000 : 2000, .tv_nsec = 7}};
+
+		assert_int_equal(utimensat(f->lower, i ? "a" : "a/b", t, 0), 0);
+	}
+	ADD(.name = "a/b/f", .type = '0', .data = "1");
+	ADD(.name = "h", .type = '1', .link = "a/b/orig");
+	ADD(.name = "c/.wh.x", .type = '0', .data = "");
+	ADD(.name = "c", .type = '5', .mtime = 4000);
+	ADD(.name = "c/late", .type = '0', .data = "1");
+	apply_ok(f);
+	assert_old(f, "a", 1000);
+	assert_old(f, "a/b", 2000);
+	assert_int_equal(st_of(f, "c").st_mtime, 4000);
+}
+
+static void directories_in_place_keep_their_time_too(void **state)
+{
+	struct fixture *f = *state;
+
+	f->o.overlay = false;
+	make_old_dir(f->target, "a", 1000);
+	make_old_dir(f->target, "a/b", 2000);
+	make_old_dir(f->target, "a/b/gone", 2000);
+	assert_int_equal(symlinkat("a/b", f->target, "link"), 0);
+	for (int i = 0; i < 2; i++) {
+		const struct timespec t[2] = {{.tv_sec = i ? 1000 : 2000, .tv_nsec = 7},
+					      {.tv_sec = i ? 1000 : 2000, .tv_nsec = 7}};
+
+		assert_int_equal(utimensat(f->target, i ? "a" : "a/b", t, 0), 0);
+	}
+	ADD(.name = "link/f", .type = '0', .data = "1");
+	ADD(.name = "a/b/.wh.gone", .type = '0', .data = "");
+	ADD(.name = "a/g", .type = '0', .data = "1");
+	apply_ok(f);
+	assert_false(exists(f->target, "a/b/gone"));
+	assert_old(f, "a", 1000);
+	assert_old(f, "a/b", 2000);
+}
+
+static void what_replaces_a_directory_has_its_own_time(void **state)
+{
+	struct fixture *f = *state;
+
+	ADD(.name = "d", .type = '5', .mtime = 1000);
+	ADD(.name = "d/f", .type = '0', .data = "1");
+	ADD(.name = "d", .type = '0', .data = "2", .mtime = 2000);
+	apply_ok(f);
+	assert_int_equal(st_of(f, "d").st_mtime, 2000);
+}
+
+static void attributes_of_a_directory_are_its_last_entrys(void **state)
+{
+	struct fixture *f = *state;
+	char path[64], value[8];
+
+	f->o.overlay = false;
+	assert_int_equal(mkdirat(f->target, "d", 0755), 0);
+	snprintf(path, sizeof(path), "%s/target/d", f->dir);
+	if (setxattr(path, "user.old", "1", 1, 0) < 0)
+		skip(); /* not on this file system */
+	tarball_pax(&f->tar, "SCHILY.xattr.user.new", "2");
+	ADD(.name = "d", .type = '5', .mtime = 1000);
+	apply_ok(f);
+	assert_int_equal(getxattr(path, "user.old", value, sizeof(value)), -1);
+	assert_int_equal(getxattr(path, "user.new", value, sizeof(value)), 1);
+}
+
 static void hard_link_copies_its_target_up(void **state)
 {
 	struct fixture *f = *state;
@@ -541,6 +634,10 @@ int main(void)
 		TEST(plain_whiteouts_delete_what_the_layer_has_not_made),
 		TEST(whiteout_of_dot_names_is_refused),
 		TEST(parents_come_from_the_layers_below),
+		TEST(directories_that_a_layer_does_not_name_keep_their_time),
+		TEST(directories_in_place_keep_their_time_too),
+		TEST(what_replaces_a_directory_has_its_own_time),
+		TEST(attributes_of_a_directory_are_its_last_entrys),
 		TEST(hard_link_copies_its_target_up),
 		TEST(layer_that_is_alone_may_name_all_that_it_needs),
 		TEST(layer_that_is_alone_needs_its_parents),
