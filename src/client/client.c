@@ -15,6 +15,7 @@
 #include "client/internal.h"
 #include "event/loop.h"
 #include "rpc/grpc.h"
+#include "rpc/ttrpc.h"
 
 #define LAST_ROUNDS 3
 
@@ -88,6 +89,30 @@ int client_connect(const char *address, int64_t timeout_ns, struct client **ret,
 	if (r < 0)
 		return err_errno(err, r, "set up the connection to \"%s\"", address);
 	TAKE_FD(fd);
+	r = start_thread(c);
+	if (r < 0)
+		return err_errno(err, r, "start a thread");
+	*ret = TAKE_PTR(c);
+	return 0;
+}
+
+int client_connect_ttrpc(const char *path, struct client **ret, struct err *err)
+{
+	struct client *c _cleanup_(client_freep) = calloc(1, sizeof(*c));
+	int fd _cleanup_close_ = -1;
+	int r;
+
+	if (!c)
+		return err_nomem(err);
+	r = unix_connect(path, &fd);
+	if (r < 0)
+		return err_errno(err, r, "connect to `%s`", path);
+	r = loop_new(&c->loop);
+	if (r < 0)
+		return err_errno(err, r, "make an event loop");
+	r = ttrpc_client_new(c->loop, TAKE_FD(fd), NULL, NULL, &c->rpc);
+	if (r < 0)
+		return err_errno(err, r, "set up the connection to `%s`", path);
 	r = start_thread(c);
 	if (r < 0)
 		return err_errno(err, r, "start a thread");

@@ -22,6 +22,8 @@ struct client;
  * somebody to listen there, 0 = not at all. -ERR_UNAVAILABLE, one line that names the address. */
 int client_connect(const char *address, int64_t timeout_ns, struct client **ret,
 		   struct err *err) _must_check_;
+/* The same to a socket that speaks ttrpc: a shim's. Only client_call() works there. */
+int client_connect_ttrpc(const char *path, struct client **ret, struct err *err) _must_check_;
 void client_free(struct client *c);
 struct rpc_client *client_rpc(struct client *c);
 DEFINE_CLEANUP(struct client *, client_free)

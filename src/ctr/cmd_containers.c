@@ -3,6 +3,8 @@
 #include "ctr/commands.h"
 
 #include "base/time.h"
+#include "ctr/cmd_checkpoint.h"
+#include "ctr/cmd_tasks.h"
 #include "ctr/create.h"
 #include "ctr/task.h"
 
@@ -212,23 +214,6 @@ static int run_label(struct ctr *c, struct err *err)
 	return 0;
 }
 
-/* ---- checkpoint, restore ---- */
-
-static const struct ctr_flag checkpoint_flags[] = {
-	{"rw", 0, CTR_BOOL, "include the writable layer"},
-	{"image", 0, CTR_BOOL, "include the image"},
-	{"task", 0, CTR_BOOL, "checkpoint the task too"},
-	{}};
-static const struct ctr_flag restore_flags[] = {
-	{"rw", 0, CTR_BOOL, "restore the writable layer"},
-	{"live", 0, CTR_BOOL, "restore the running processes"},
-	{}};
-
-static int run_checkpoint(struct ctr *c, struct err *err)
-{
-	return err_set(err, ERR_UNIMPLEMENTED, "containers %s", c->level->command->name);
-}
-
 static const struct ctr_command create = {
 	.name = "create",
 	.usage = "create a container",
@@ -265,24 +250,10 @@ static const struct ctr_command label = {
 	.args = "[flags] CONTAINER [<key>=<value>, ...]",
 	.run = run_label,
 };
-static const struct ctr_command checkpoint = {
-	.name = "checkpoint",
-	.usage = "checkpoint a container",
-	.args = "CONTAINER REF",
-	.flags = CTR_FLAGS(checkpoint_flags),
-	.run = run_checkpoint,
-};
-static const struct ctr_command restore = {
-	.name = "restore",
-	.usage = "restore a container from a checkpoint",
-	.args = "CONTAINER REF",
-	.flags = CTR_FLAGS(restore_flags),
-	.run = run_checkpoint,
-};
-
 const struct ctr_command cmd_containers = {
 	.name = "containers",
 	.aliases = {"c", "container"},
 	.usage = "manage containers",
-	.subcommands = CTR_COMMANDS(&create, &delete, &info, &list, &label, &checkpoint, &restore),
+	.subcommands = CTR_COMMANDS(&create, &delete, &info, &list, &label, &containers_checkpoint,
+				    &containers_restore, &containers_start, &containers_stop),
 };

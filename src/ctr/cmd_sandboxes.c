@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ctr sandboxes: the records of environments that tasks share, and their end. */
+/* ctr sandboxes: environments that tasks share, their records and their end. */
+#include <fcntl.h>
+
+#include "base/fd.h"
 #include "base/time.h"
 #include "ctr/commands.h"
 #include "ctr/record.h"
+#include "oci/spec.h"
 
 #define CONTROLLER_SERVICE (&containerd__services__sandbox__v1__controller__descriptor)
 
@@ -20,6 +24,134 @@ static int sandbox_load(struct ctr *c, const char *id, PB_TYPES(Sandbox) * *ret,
 		return err_set(err, ERR_INTERNAL, "sandbox %s came empty", id);
 	*ret = resp->sandbox;
 	return 0;
+}
+
+/* ---- run ---- */
+
+#define SPEC_MAX (16u << 20)
+
+static const struct ctr_flag run_flags[] = {
+	{"runtime", 0, CTR_STRING, "runtime whose shim the sandbox is", "io.containerd.runc.v2"},
+	{}};
+
+/* A file of an OCI spec, which is kept as it is. */
+static int spec_read(struct ctr *c, const char *path, Google__Protobuf__Any *ret, struct err *err)
+{
+	json_t *spec _cleanup_json_ = NULL;
+	char *text;
+	size_t n;
+	int r;
+
+	r = file_read(c->ctx.arena, AT_FDCWD, path, SPEC_MAX, &text, &n);
+	if (r < 0)
+		return err_errno(err, r, "read `%s`", path);
+	r = json_parse(text, n, &spec, err);
+	if (r < 0)
+		return err_prefix(err, "`%s`", path);
+	if (!json_is_object(spec))
+		return err_set(err, ERR_INVALID_ARGUMENT, "`%s` has no JSON object", path);
+	ret->type_url = (char *)SPEC_TYPE_URL;
+	ret->value = (ProtobufCBinaryData){n, (uint8_t *)text};
+	return 0;
+}
+
+/* The namespace's label, else the shim of the runtime. */
+static int default_sandboxer(struct ctr *c, const char **ret, struct err *err)
+{
+	PB_NAMESPACES(GetNamespaceRequest) req = PB_NAMESPACES_INIT(GET_NAMESPACE_REQUEST);
+	PB_NAMESPACES(GetNamespaceResponse) * resp;
+	struct labels l = {};
+	int r;
+
+	req.name = (char *)c->ctx.ns;
+	r = client_call(c->client, &c->ctx, PB_NAMESPACES_SERVICE, "Get", &req.base, &resp, err);
+	if (r < 0)
+		return r;
+	if (resp->namespace_ && PB_LABELS_IN(c->ctx.arena, resp->namespace_->labels,
+					     resp->namespace_->n_labels, &l) < 0)
+		return err_nomem(err);
+	*ret = str_or(labels_get(&l, "containerd.io/defaults/sandboxer"), "shim");
+	return 0;
+}
+
+static int record_create(struct ctr *c, const char *id, const char *sandboxer,
+			 Google__Protobuf__Any *spec, PB_TYPES(Sandbox) * *ret, struct err *err)
+{
+	PB_SANDBOX(StoreCreateRequest) req = PB_SANDBOX_INIT(STORE_CREATE_REQUEST);
+	PB_SANDBOX(StoreCreateResponse) * resp;
+	PB_TYPES(Sandbox) sandbox = PB_TYPES_INIT(SANDBOX);
+	PB_TYPES(Sandbox__Runtime) runtime = PB_TYPES_INIT(SANDBOX__RUNTIME);
+	int r;
+
+	runtime.name = (char *)ctr_string(c, "runtime");
+	sandbox.sandbox_id = (char *)id;
+	sandbox.sandboxer = (char *)sandboxer;
+	sandbox.runtime = &runtime;
+	sandbox.spec = spec;
+	req.sandbox = &sandbox;
+	r = client_call(c->client, &c->ctx, PB_SANDBOX_STORE_SERVICE, "Create", &req.base, &resp,
+			err);
+	if (r < 0)
+		return r;
+	if (!resp->sandbox)
+		return err_set(err, ERR_INTERNAL, "sandbox %s came empty", id);
+	*ret = resp->sandbox;
+	return 0;
+}
+
+/* A start that fails has removed the sandbox already. */
+static int sandbox_run(struct ctr *c, PB_TYPES(Sandbox) * s, struct err *err)
+{
+	PB_SANDBOX(ControllerCreateRequest) create = PB_SANDBOX_INIT(CONTROLLER_CREATE_REQUEST);
+	PB_SANDBOX(ControllerStartRequest) start = PB_SANDBOX_INIT(CONTROLLER_START_REQUEST);
+	int r;
+
+	create.sandbox_id = start.sandbox_id = s->sandbox_id;
+	create.sandboxer = start.sandboxer = s->sandboxer;
+	create.sandbox = s;
+	r = client_call(c->client, &c->ctx, CONTROLLER_SERVICE, "Create", &create.base, NULL, err);
+	if (r == 0)
+		r = client_call(c->client, &c->ctx, CONTROLLER_SERVICE, "Start", &start.base, NULL,
+				err);
+	return r;
+}
+
+static int record_delete(struct ctr *c, const char *id, struct err *err)
+{
+	PB_SANDBOX(StoreDeleteRequest) req = PB_SANDBOX_INIT(STORE_DELETE_REQUEST);
+
+	req.sandbox_id = (char *)id;
+	return client_call(c->client, &c->ctx, PB_SANDBOX_STORE_SERVICE, "Delete", &req.base, NULL,
+			   err);
+}
+
+static int run_run(struct ctr *c, struct err *err)
+{
+	Google__Protobuf__Any spec = GOOGLE__PROTOBUF__ANY__INIT;
+	const char *path, *id, *sandboxer;
+	PB_TYPES(Sandbox) * s;
+	struct err e = ERR_INIT;
+	int r;
+
+	r = record_arg(c, 0, "pod configuration", &path, err);
+	if (r == 0)
+		r = record_arg(c, 1, "sandbox id", &id, err);
+	if (r == 0)
+		r = spec_read(c, path, &spec, err);
+	if (r == 0)
+		r = ctr_connect(c, err);
+	if (r == 0)
+		r = default_sandboxer(c, &sandboxer, err);
+	if (r == 0)
+		r = record_create(c, id, sandboxer, &spec, &s, err);
+	if (r < 0)
+		return r;
+	r = sandbox_run(c, s, err);
+	if (r == 0)
+		puts(id);
+	else if (record_delete(c, id, &e) < 0)
+		ctr_warn("remove the record of sandbox %s: %s", id, e.text);
+	return r;
 }
 
 /* ---- list ---- */
@@ -138,7 +270,6 @@ static int sandbox_shutdown(struct ctr *c, const PB_TYPES(Sandbox) * s, struct e
 
 static int remove_one(struct ctr *c, const char *id, bool last, struct err *err)
 {
-	PB_SANDBOX(StoreDeleteRequest) req = PB_SANDBOX_INIT(STORE_DELETE_REQUEST);
 	PB_TYPES(Sandbox) * s;
 	int r;
 
@@ -147,9 +278,7 @@ static int remove_one(struct ctr *c, const char *id, bool last, struct err *err)
 		r = sandbox_shutdown(c, s, err);
 	if (r < 0)
 		return r;
-	req.sandbox_id = (char *)id;
-	r = client_call(c->client, &c->ctx, PB_SANDBOX_STORE_SERVICE, "Delete", &req.base, NULL,
-			err);
+	r = record_delete(c, id, err);
 	if (r == 0)
 		puts(id);
 	return r;
@@ -166,6 +295,14 @@ static int run_remove(struct ctr *c, struct err *err)
 	return r < 0 ? r : record_each(c, "failed to remove sandbox", false, remove_one, err);
 }
 
+static const struct ctr_command run_ = {
+	.name = "run",
+	.aliases = {"create", "c", "r"},
+	.usage = "run a sandbox",
+	.args = "[flags] <pod-config.json> <sandbox-id>",
+	.flags = CTR_FLAGS(run_flags),
+	.run = run_run,
+};
 static const struct ctr_command list = {
 	.name = "list",
 	.aliases = {"ls"},
@@ -194,5 +331,5 @@ const struct ctr_command cmd_sandboxes = {
 	.name = "sandboxes",
 	.aliases = {"sandbox", "sb", "s"},
 	.usage = "manage sandboxes",
-	.subcommands = CTR_COMMANDS(&list, &info, &remove_),
+	.subcommands = CTR_COMMANDS(&run_, &list, &remove_, &info),
 };

@@ -2,14 +2,12 @@
 /* ctr tasks: the running side of containers. */
 #include "ctr/commands.h"
 
-#include <signal.h>
-
+#include "ctr/cmd_checkpoint.h"
+#include "ctr/cmd_tasks.h"
 #include "ctr/rootfs.h"
 #include "ctr/task.h"
 #include "ctr/task_metrics.h"
 #include "oci/spec.h"
-
-#define STOP_SIGNAL_LABEL "io.containerd.image.config.stop-signal"
 
 /* The first argument, a container's id, and a connection. */
 static int need_id(struct ctr *c, const char **ret_id, struct err *err)
@@ -67,6 +65,48 @@ static int run_start(struct ctr *c, struct err *err)
 	task_options_from_flags(c, &o);
 	o.terminal = json_is_true(spec_get(spec, "process/terminal"));
 	return task_run(c, id, &o, err);
+}
+
+/* `containers start`: what is left of an earlier task makes room. */
+static int run_start_anew(struct ctr *c, struct err *err)
+{
+	const char *id;
+	int r;
+
+	r = need_id(c, &id, err);
+	if (r == 0)
+		r = task_clear(c, id, err);
+	return r < 0 ? r : run_start(c, err);
+}
+
+static const struct ctr_flag stop_flags[] = {
+	{"signal", 's', CTR_STRING,
+	 "signal to send first; the image's stop signal when not given, else SIGTERM"},
+	{"time", 't', CTR_UINT, "seconds after which SIGKILL follows", "10"},
+	{}};
+
+/* Prints the ids of those that are stopped. */
+static int run_stop(struct ctr *c, struct err *err)
+{
+	const char *id;
+	int r, result = 0;
+
+	r = need_id(c, &id, err);
+	for (size_t i = 0; r == 0 && i < c->n_args; i++) {
+		struct err e = ERR_INIT;
+		int signo, one;
+
+		one = task_stop_signal(c, c->args[i], &signo, &e);
+		if (one == 0)
+			one = task_stop(c, c->args[i], signo, ctr_uint(c, "time"), &e);
+		if (one == 0)
+			puts(c->args[i]);
+		else if (c->n_args > 1)
+			ctr_warn("unable to stop %s: %s", c->args[i], e.text);
+		if (one < 0 && result == 0)
+			result = err_copy(err, &e);
+	}
+	return r < 0 ? r : result;
 }
 
 static int run_attach(struct ctr *c, struct err *err)
@@ -192,26 +232,6 @@ static const struct ctr_flag kill_flags[] = {
 	{"all", 'a', CTR_BOOL, "send it to all processes of the container"},
 	{}};
 
-/* --signal, else what the image asks for, else SIGTERM. */
-static int stop_signal(struct ctr *c, const char *id, int *ret, struct err *err)
-{
-	PB_CONTAINERS(Container) * container;
-	const char *name = ctr_string(c, "signal");
-	struct labels l;
-	int r;
-
-	r = client_container_get(c->client, &c->ctx, id, &container, err);
-	if (r < 0)
-		return r;
-	if (PB_LABELS_IN(c->ctx.arena, container->labels, container->n_labels, &l) < 0)
-		return err_nomem(err);
-	if (!*name)
-		name = str_or(labels_get(&l, STOP_SIGNAL_LABEL), "SIGTERM");
-	if (signal_parse(name, ret) < 0)
-		return err_set(err, ERR_INVALID_ARGUMENT, "unknown signal \"%s\"", name);
-	return 0;
-}
-
 static int run_kill(struct ctr *c, struct err *err)
 {
 	const char *exec_id = ctr_string(c, "exec-id"), *id;
@@ -222,7 +242,7 @@ static int run_kill(struct ctr *c, struct err *err)
 				   "specify an exec-id or all; not both");
 	r = need_id(c, &id, err);
 	if (r == 0)
-		r = stop_signal(c, id, &signo, err);
+		r = task_stop_signal(c, id, &signo, err);
 	return r < 0 ? r
 		     : client_task_kill(c->client, &c->ctx, id, exec_id, signo, ctr_bool(c, "all"),
 					err);
@@ -252,17 +272,6 @@ static int run_resume(struct ctr *c, struct err *err)
 		return r;
 	req.container_id = (char *)id;
 	return client_call(c->client, &c->ctx, PB_TASKS_SERVICE, "Resume", &req.base, NULL, err);
-}
-
-static const struct ctr_flag checkpoint_flags[] = {
-	{"exit", 0, CTR_BOOL, "stop the container after the checkpoint"},
-	{"image-path", 0, CTR_STRING, "directory for CRIU's image files"},
-	{"work-path", 0, CTR_STRING, "directory for CRIU's work files"},
-	{}};
-
-static int run_checkpoint(struct ctr *c, struct err *err)
-{
-	return err_set(err, ERR_UNIMPLEMENTED, "tasks checkpoint");
 }
 
 /* ---- list, ps, metrics ---- */
@@ -368,13 +377,6 @@ static const struct ctr_command attach = {
 	.args = "CONTAINER",
 	.run = run_attach,
 };
-static const struct ctr_command checkpoint = {
-	.name = "checkpoint",
-	.usage = "checkpoint a container",
-	.args = "[flags] CONTAINER",
-	.flags = CTR_FLAGS(checkpoint_flags),
-	.run = run_checkpoint,
-};
 static const struct ctr_command delete = {
 	.name = "delete",
 	.aliases = {"del", "remove", "rm"},
@@ -439,10 +441,25 @@ static const struct ctr_command start = {
 	.run = run_start,
 };
 
+const struct ctr_command containers_start = {
+	.name = "start",
+	.usage = "start a task for a container",
+	.args = "[flags] CONTAINER",
+	.flags = CTR_FLAGS(start_flags),
+	.run = run_start_anew,
+};
+const struct ctr_command containers_stop = {
+	.name = "stop",
+	.usage = "stop the tasks of containers and delete them",
+	.args = "[flags] CONTAINER [CONTAINER, ...]",
+	.flags = CTR_FLAGS(stop_flags),
+	.run = run_stop,
+};
+
 const struct ctr_command cmd_tasks = {
 	.name = "tasks",
 	.aliases = {"t", "task"},
 	.usage = "manage tasks",
-	.subcommands = CTR_COMMANDS(&attach, &checkpoint, &delete, &exec, &list, &kill_, &metrics,
-				    &pause_, &ps, &resume, &start),
+	.subcommands = CTR_COMMANDS(&attach, &tasks_checkpoint, &delete, &exec, &list, &kill_,
+				    &metrics, &pause_, &ps, &resume, &start),
 };

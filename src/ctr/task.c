@@ -295,6 +295,7 @@ static int create_task(struct process *p, uint32_t *ret_pid, struct err *err)
 {
 	PB_TASKS(CreateTaskRequest) req = PB_TASKS_INIT(CREATE_TASK_REQUEST);
 	PB_TASKS(CreateTaskResponse) * resp;
+	PB_TYPES(Descriptor) checkpoint = PB_TYPES_INIT(DESCRIPTOR);
 	struct client_mounts mounts = {};
 	struct ctr *c = p->c;
 	int r = 0;
@@ -314,6 +315,12 @@ static int create_task(struct process *p, uint32_t *ret_pid, struct err *err)
 	req.stdout = (char *)task_io_stdout(p->io);
 	req.stderr = (char *)task_io_stderr(p->io);
 	req.terminal = p->o->terminal;
+	if (p->o->checkpoint) {
+		checkpoint.media_type = (char *)p->o->checkpoint->media_type;
+		checkpoint.digest = (char *)p->o->checkpoint->digest;
+		checkpoint.size = p->o->checkpoint->size;
+		req.checkpoint = &checkpoint;
+	}
 	r = client_call(c->client, &c->ctx, PB_TASKS_SERVICE, "Create", &req.base, &resp, err);
 	if (r == 0)
 		*ret_pid = resp->pid;
@@ -471,4 +478,93 @@ int task_delete(struct ctr *c, const char *id, const char *exec_id, bool force,
 		task_io_remove_fifos(c->ctx.arena, process->stdin, process->stdout,
 				     process->stderr);
 	return r;
+}
+
+/* ---- Stop ---- */
+
+#define STOP_SIGNAL_LABEL "io.containerd.image.config.stop-signal"
+#define STOP_SECONDS_MAX 86400u
+
+int task_stop_signal(struct ctr *c, const char *id, int *ret, struct err *err)
+{
+	PB_CONTAINERS(Container) * container;
+	const char *name = ctr_string(c, "signal");
+	struct labels l;
+	int r;
+
+	r = client_container_get(c->client, &c->ctx, id, &container, err);
+	if (r < 0)
+		return r;
+	if (PB_LABELS_IN(c->ctx.arena, container->labels, container->n_labels, &l) < 0)
+		return err_nomem(err);
+	if (!*name)
+		name = str_or(labels_get(&l, STOP_SIGNAL_LABEL), "SIGTERM");
+	if (signal_parse(name, ret) < 0)
+		return err_set(err, ERR_INVALID_ARGUMENT, "unknown signal \"%s\"", name);
+	return 0;
+}
+
+/* True when it has ended within the time. */
+static bool wait_for(const struct client_wait *w, uint64_t seconds)
+{
+	struct pollfd f = {.fd = client_wait_fd(w), .events = POLLIN};
+	int r;
+
+	do
+		r = poll(&f, 1, (int)(MIN(seconds, (uint64_t)STOP_SECONDS_MAX) * 1000));
+	while (r < 0 && errno == EINTR);
+	return r > 0;
+}
+
+/* What has ended takes no signal, which is fine. */
+static int kill_gently(struct ctr *c, const char *id, int signal, bool all, struct err *err)
+{
+	struct err e = ERR_INIT;
+	int r = client_task_kill(c->client, &c->ctx, id, "", signal, all, &e);
+
+	return r == 0 || r == -ERR_NOT_FOUND ? 0 : err_copy(err, &e);
+}
+
+static int signal_and_wait(struct ctr *c, const char *id, int signal, uint64_t seconds,
+			   struct err *err)
+{
+	struct client_wait *w _cleanup_(client_wait_freep) = NULL;
+	uint32_t status;
+	int r;
+
+	r = client_wait_new(c->client, &c->ctx, id, "", &w, err);
+	if (r == 0)
+		r = kill_gently(c, id, signal, false, err);
+	if (r == 0 && !wait_for(w, seconds))
+		r = kill_gently(c, id, SIGKILL, true, err);
+	return r < 0 ? r : client_wait_result(w, &status, err);
+}
+
+int task_clear(struct ctr *c, const char *id, struct err *err)
+{
+	PB_TASK_TYPES(Process) * task;
+	struct err e = ERR_INIT;
+	int r;
+
+	r = client_task_get(c->client, &c->ctx, id, "", &task, &e);
+	if (r == 0 && task->status == CONTAINERD__V1__TYPES__STATUS__STOPPED)
+		r = task_delete(c, id, "", false, NULL, &e);
+	return r == 0 || r == -ERR_NOT_FOUND ? 0 : err_copy(err, &e);
+}
+
+int task_stop(struct ctr *c, const char *id, int signal, uint64_t seconds, struct err *err)
+{
+	PB_TASK_TYPES(Process) * task;
+	struct err e = ERR_INIT;
+	int r;
+
+	r = client_task_get(c->client, &c->ctx, id, "", &task, &e);
+	if (r < 0)
+		return r == -ERR_NOT_FOUND ? 0 : err_copy(err, &e);
+	/* A frozen process takes no signal. */
+	if (task->status == CONTAINERD__V1__TYPES__STATUS__PAUSED)
+		r = resume(c, id, err);
+	if (r == 0 && task->status != CONTAINERD__V1__TYPES__STATUS__STOPPED)
+		r = signal_and_wait(c, id, signal, seconds, err);
+	return r < 0 ? r : task_clear(c, id, err);
 }

@@ -8,14 +8,16 @@
 
 #include "ctr/ctr.h"
 #include "ctr/io.h"
+#include "oci/descriptor.h"
 
 struct task_options {
 	bool terminal, detach, null_io, no_pivot;
 	const char *fifo_dir; /* "" = /run/containerd/fifo */
 	const char *log_uri;
-	const char *pid_file;		    /* "" = none */
-	uint32_t io_uid, io_gid;	    /* owner of the process's ends of its streams */
-	const struct client_mounts *rootfs; /* as just made; NULL = the daemon is asked */
+	const char *pid_file;		     /* "" = none */
+	uint32_t io_uid, io_gid;	     /* owner of the process's ends of its streams */
+	const struct client_mounts *rootfs;  /* as just made; NULL = the daemon is asked */
+	const struct descriptor *checkpoint; /* restored from it; NULL = started */
 };
 
 /* Of the running command's flags; flags that it does not have count as not given. */
@@ -35,6 +37,16 @@ int task_attach(struct ctr *c, const char *id, struct err *err) _must_check_;
 /* Deletes a task and removes its FIFOs; with @force kills it first when it runs. */
 int task_delete(struct ctr *c, const char *id, const char *exec_id, bool force,
 		uint32_t *ret_status, struct err *err) _must_check_;
+
+/* Ends a task: the signal, after @seconds SIGKILL; then deletes it. A task that is not there, or
+ * not any more, is stopped. */
+int task_stop(struct ctr *c, const char *id, int signal, uint64_t seconds,
+	      struct err *err) _must_check_;
+/* Deletes a task that has ended; one that is not there is fine, any other is left. */
+int task_clear(struct ctr *c, const char *id, struct err *err) _must_check_;
+
+/* --signal, else what the container's image asks for, else SIGTERM. */
+int task_stop_signal(struct ctr *c, const char *id, int *ret, struct err *err) _must_check_;
 
 /* "SIGTERM", "term", "15", "RTMIN+3"; -EINVAL. */
 int signal_parse(const char *s, int *ret);

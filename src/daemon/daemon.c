@@ -31,6 +31,7 @@
 #include "daemon/servers.h"
 #include "plugins/restart/monitor.h"
 #include "plugins/runtime/runtime.h"
+#include "plugins/sandbox/shim_controller.h"
 #include "version.h"
 
 #define DRAIN_NS (5 * NSEC_PER_SEC)
@@ -144,6 +145,8 @@ static void *finish(void *arg)
 	d->pool = NULL;
 	if (d->services.runtime)
 		runtime_disconnect(d->services.runtime);
+	if (d->shim_sandboxes)
+		shim_controller_disconnect(d->shim_sandboxes);
 	if (loop_post(d->loop, finished, d) < 0)
 		loop_stop(d->loop);
 	return NULL;
@@ -157,6 +160,8 @@ static void drained(void *arg)
 		return;
 	if (d->services.runtime)
 		runtime_quiesce(d->services.runtime);
+	if (d->shim_sandboxes)
+		shim_controller_quiesce(d->shim_sandboxes);
 	if (pthread_create(&t, NULL, finish, d) == 0)
 		pthread_detach(t);
 	else
@@ -262,6 +267,7 @@ static void *start_plugins(void *arg)
 	if (r < 0) {
 		/* Those that had been started are gone. */
 		d->services.runtime = NULL;
+		d->shim_sandboxes = NULL;
 		d->restart = NULL;
 		d->cri = NULL;
 		loop_post(d->loop, start_failed, d);

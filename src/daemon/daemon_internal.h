@@ -32,7 +32,8 @@ struct daemon {
 	struct restart_monitor *restart; /* NULL = there is none */
 	struct cri_config *cri_config;	 /* of its plugins, in the set's arena */
 	struct sandbox_controllers sandboxers;
-	struct cri *cri; /* NULL = there is none */
+	struct sandbox_controller *shim_sandboxes; /* NULL = there are none */
+	struct cri *cri;			   /* NULL = there is none */
 	struct rpc_service tables[DAEMON_SERVICES_MAX];
 	size_t n_tables;
 	struct rpc_service ttrpc_events;

@@ -28,6 +28,7 @@
 #include "plugins/mounts/manager.h"
 #include "plugins/restart/monitor.h"
 #include "plugins/runtime/runtime.h"
+#include "plugins/sandbox/shim_controller.h"
 #include "plugins/snapshotter/native.h"
 #include "plugins/snapshotter/overlayfs.h"
 #include "plugins/streaming/manager.h"
@@ -338,7 +339,8 @@ static void runtime_stop(void *p)
 	runtime_free(p);
 }
 
-int plugin_runtime_task_init(struct plugin_init *in, struct err *err)
+/* What starts and reaches shims: tasks and sandboxes do it alike. */
+static struct runtime_options shim_options(const struct plugin_init *in)
 {
 	struct daemon *d = daemon_of(in);
 	const struct config *c = in->config;
@@ -347,7 +349,7 @@ int plugin_runtime_task_init(struct plugin_init *in, struct err *err)
 		config_get_string(config_plugin(c, PLUGIN_TYPE("server.v1.grpc")), "address");
 	const char *ttrpc =
 		config_get_string(config_plugin(c, PLUGIN_TYPE("server.v1.ttrpc")), "address");
-	struct runtime_options o = {
+	return (struct runtime_options){
 		.loop = d->loop,
 		.pool = d->pool,
 		.db = d->services.db,
@@ -367,14 +369,50 @@ int plugin_runtime_task_init(struct plugin_init *in, struct err *err)
 		.state_timeout_ns = config_timeout(c, "io.containerd.timeout.task.state"),
 		.stats_timeout_ns = config_timeout(c, "io.containerd.timeout.metrics.shimstats"),
 	};
+}
+
+int plugin_runtime_task_init(struct plugin_init *in, struct err *err)
+{
+	struct daemon *d = daemon_of(in);
+	struct runtime_options o = shim_options(in);
 	struct ctx ctx = {.arena = arena_new(0), .ns = "", .lease = ""};
-	if (!ctx.arena)
+	o.sandbox_state =
+		path_join(in->arena, in->config->state, PLUGIN_TYPE("sandbox.controller.v1.shim"));
+	o.mounts = d->services.mounts;
+	if (!ctx.arena || !o.sandbox_state) {
+		arena_free(ctx.arena);
 		return err_nomem(err);
+	}
 	int r = runtime_new(&o, &d->services.runtime, err);
 	if (r == 0) {
 		in->instance = d->services.runtime;
 		in->stop = runtime_stop;
 		r = runtime_load(&ctx, d->services.runtime, err);
+	}
+	arena_free(ctx.arena);
+	return r;
+}
+
+/* ---- sandboxes ---- */
+
+static void sandboxes_stop(void *p)
+{
+	struct sandbox_controller *c = p;
+	c->ops->free(c);
+}
+
+int plugin_sandbox_controller_shim_init(struct plugin_init *in, struct err *err)
+{
+	struct daemon *d = daemon_of(in);
+	struct runtime_options o = shim_options(in);
+	struct ctx ctx = {.arena = arena_new(0), .ns = "", .lease = ""};
+	if (!ctx.arena)
+		return err_nomem(err);
+	int r = shim_controller_new(&o, &d->shim_sandboxes, err);
+	if (r == 0) {
+		in->instance = d->shim_sandboxes;
+		in->stop = sandboxes_stop;
+		r = shim_controller_load(&ctx, d->shim_sandboxes, err);
 	}
 	arena_free(ctx.arena);
 	return r;
@@ -573,6 +611,23 @@ ON_WIRE(tasks, tasks)
 ON_WIRE(transfer, transfer)
 ON_WIRE(version, version)
 ON_WIRE(healthcheck, health)
+
+/* The instance of each plugin of the two types is a struct sandbox_controller. */
+int plugin_grpc_sandbox_controllers_init(struct plugin_init *in, struct err *err)
+{
+	static const char *const types[] = {PLUGIN_TYPE("podsandbox.controller.v1"),
+					    PLUGIN_TYPE("sandbox.controller.v1")};
+	struct daemon *d = daemon_of(in);
+	int r = 0;
+	for (size_t i = 0; i < ARRAY_LEN(types); i++)
+		for (const struct plugin_state *s = NULL;
+		     r == 0 && (s = plugin_next(in->set, types[i], s));)
+			if (s->instance)
+				r = sandbox_controllers_add(&d->sandboxers, s->plugin->id,
+							    s->instance, err);
+	d->services.sandboxers = &d->sandboxers;
+	return r < 0 ? r : add(in, service_sandbox_controller, err);
+}
 
 int plugin_grpc_introspection_init(struct plugin_init *in, struct err *err)
 {

@@ -12,10 +12,12 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "daemon/commands.h"
 #include "daemon/config.h"
 #include "daemon/daemon.h"
 #include "version.h"
 
+#define ADDRESS_DEFAULT "/run/containerd/containerd.sock"
 #define EXIT_USAGE 3 /* as containerd exits for an unknown command */
 
 struct options {
@@ -26,7 +28,7 @@ struct options {
 struct command {
 	const char *name, *help;
 	const struct command *sub; /* ends with an empty name */
-	int (*run)(const struct options *o, struct err *err);
+	int (*run)(const struct options *o, char **args, struct err *err); /* what follows */
 };
 
 static int print_config(const struct config *c, struct err *err)
@@ -47,7 +49,7 @@ static void log_warnings(const struct config *c)
 		log_warn("%s", c->warnings[i]);
 }
 
-static int run_config_default(const struct options *o, struct err *err)
+static int run_config_default(const struct options *o, char **args, struct err *err)
 {
 	_cleanup_config_ struct config *c = NULL;
 	int r;
@@ -57,7 +59,7 @@ static int run_config_default(const struct options *o, struct err *err)
 	return r < 0 ? r : print_config(c, err);
 }
 
-static int run_config_dump(const struct options *o, struct err *err)
+static int run_config_dump(const struct options *o, char **args, struct err *err)
 {
 	_cleanup_config_ struct config *c = NULL;
 	int r;
@@ -88,6 +90,16 @@ static int run_daemon(const struct options *o, struct err *err)
 	return daemon_run(c, err);
 }
 
+static int run_publish(const struct options *o, char **args, struct err *err)
+{
+	return command_publish(str_or(o->flags.address, ADDRESS_DEFAULT), args, err);
+}
+
+static int run_oci_hook(const struct options *o, char **args, struct err *err)
+{
+	return command_oci_hook(args, err);
+}
+
 static const struct command config_commands[] = {
 	{.name = "default", .help = "print the default configuration", .run = run_config_default},
 	{.name = "dump",
@@ -101,6 +113,12 @@ static const struct command config_commands[] = {
 
 static const struct command commands[] = {
 	{.name = "config", .help = "information on the configuration", .sub = config_commands},
+	{.name = "publish",
+	 .help = "publish the event on standard input (--namespace, --topic)",
+	 .run = run_publish},
+	{.name = "oci-hook",
+	 .help = "run a program as a hook, with the container's values in its arguments",
+	 .run = run_oci_hook},
 	{.name = NULL},
 };
 
@@ -190,7 +208,7 @@ static int run_command(const struct options *o, char **args)
 		return EXIT_USAGE;
 	}
 	if (!c->sub)
-		return report(c->run(o, &err), &err);
+		return report(c->run(o, args + 1, &err), &err);
 	if (!args[1] || is_help(args[1])) {
 		print_command_help(stdout, c);
 		return EXIT_SUCCESS;
@@ -204,7 +222,7 @@ static int run_command(const struct options *o, char **args)
 		print_command_help(stdout, sub);
 		return EXIT_SUCCESS;
 	}
-	return report(sub->run(o, &err), &err);
+	return report(sub->run(o, args + 2, &err), &err);
 }
 
 static void print_version(void)

@@ -3,13 +3,14 @@
 #include "base/str.h"
 #include "core/sandbox.h"
 #include "services/pb.h"
+#include "services/sandbox_pb.h"
 #include "services/services.h"
 
 #define SB(x) Containerd__Services__Sandbox__V1__##x
 #define TY(x) Containerd__Types__##x
 #define TYD(x) containerd__types__##x##__descriptor
 
-static int to_pb(struct arena *a, const struct sandbox *s, TY(Sandbox) * *ret, struct err *err)
+int sandbox_to_pb(struct arena *a, const struct sandbox *s, TY(Sandbox) * *ret, struct err *err)
 {
 	TY(Sandbox) *m = pb_new(a, &TYD(sandbox));
 	TY(Sandbox__Runtime) *rt = pb_new(a, &TYD(sandbox__runtime));
@@ -41,7 +42,7 @@ static int to_pb(struct arena *a, const struct sandbox *s, TY(Sandbox) * *ret, s
 	return r;
 }
 
-static int from_pb(struct arena *a, const TY(Sandbox) * m, struct sandbox *ret, struct err *err)
+int sandbox_from_pb(struct arena *a, const TY(Sandbox) * m, struct sandbox *ret, struct err *err)
 {
 	struct sandbox s = {0};
 	if (!m)
@@ -72,11 +73,11 @@ static int create(struct rpc_call *call, const void *req, struct err *err)
 	struct sandbox b;
 	SB(StoreCreateResponse)
 	resp = CONTAINERD__SERVICES__SANDBOX__V1__STORE_CREATE_RESPONSE__INIT;
-	int e = from_pb(ctx->arena, r->sandbox, &b, err);
+	int e = sandbox_from_pb(ctx->arena, r->sandbox, &b, err);
 	if (e == 0)
 		e = sandbox_create(ctx, s->db, &b, &b, err);
 	if (e == 0)
-		e = to_pb(ctx->arena, &b, &resp.sandbox, err);
+		e = sandbox_to_pb(ctx->arena, &b, &resp.sandbox, err);
 	return e < 0 ? e : rpc_send(call, &resp.base, err);
 }
 
@@ -88,11 +89,11 @@ static int update(struct rpc_call *call, const void *req, struct err *err)
 	struct sandbox b;
 	SB(StoreUpdateResponse)
 	resp = CONTAINERD__SERVICES__SANDBOX__V1__STORE_UPDATE_RESPONSE__INIT;
-	int e = from_pb(ctx->arena, r->sandbox, &b, err);
+	int e = sandbox_from_pb(ctx->arena, r->sandbox, &b, err);
 	if (e == 0)
 		e = sandbox_update(ctx, s->db, &b, r->fields, r->n_fields, &b, err);
 	if (e == 0)
-		e = to_pb(ctx->arena, &b, &resp.sandbox, err);
+		e = sandbox_to_pb(ctx->arena, &b, &resp.sandbox, err);
 	return e < 0 ? e : rpc_send(call, &resp.base, err);
 }
 
@@ -126,7 +127,7 @@ static int list(struct rpc_call *call, const void *req, struct err *err)
 	if (!resp.list)
 		return err_nomem(err);
 	for (size_t i = 0; i < resp.n_list && e == 0; i++)
-		e = to_pb(ctx->arena, &v[i], &resp.list[i], err);
+		e = sandbox_to_pb(ctx->arena, &v[i], &resp.list[i], err);
 	return e < 0 ? e : rpc_send(call, &resp.base, err);
 }
 
@@ -139,7 +140,7 @@ static int get(struct rpc_call *call, const void *req, struct err *err)
 	SB(StoreGetResponse) resp = CONTAINERD__SERVICES__SANDBOX__V1__STORE_GET_RESPONSE__INIT;
 	int e = sandbox_get(ctx, s->db, r->sandbox_id, &b, err);
 	if (e == 0)
-		e = to_pb(ctx->arena, &b, &resp.sandbox, err);
+		e = sandbox_to_pb(ctx->arena, &b, &resp.sandbox, err);
 	return e < 0 ? e : rpc_send(call, &resp.base, err);
 }
 

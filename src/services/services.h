@@ -17,6 +17,7 @@ struct loop;
 struct mount_manager;
 struct pool;
 struct runtime;
+struct sandbox_controllers;
 struct streams;
 struct transfer;
 struct introspection_ops;
@@ -29,6 +30,7 @@ struct services {
 	struct deprecations *deprecations; /* NULL = disabled */
 	struct gc_scheduler *gc;
 	struct runtime *runtime;
+	struct sandbox_controllers *sandboxers;
 	struct streams *streams;
 	struct mount_manager *mounts;
 	struct transfer *transfer;
@@ -36,6 +38,7 @@ struct services {
 	void *introspection_data;
 	const char *introspection_root; /* directory of the file "uuid" */
 	bool diff_sync_fs;
+	bool no_task_metrics; /* the metrics endpoint tells nothing about tasks */
 };
 
 /* What Introspection asks the plugin graph, which is above. */

@@ -9,6 +9,7 @@
 #include "base/time.h"
 #include "core/filter.h"
 #include "event/loop.h"
+#include "plugins/runtime/checkpoint.h"
 #include "plugins/runtime/runtime.h"
 #include "services/pb.h"
 #include "services/services.h"
@@ -48,22 +49,15 @@ static int create(struct rpc_call *call, const void *req, struct err *err)
 				   .stderr_path = r->stderr,
 				   .terminal = r->terminal,
 				   .options = pb_any_get(r->options),
-				   .runtime_path = r->runtime_path};
+				   .runtime_path = r->runtime_path,
+				   .task_api_address = r->task_api_address,
+				   .task_api_version = r->task_api_version};
 	if (r->checkpoint) {
-		struct labels notes;
-		int e = pb_labels_get(ctx->arena, r->checkpoint->annotations,
-				      r->checkpoint->n_annotations, &notes, err);
+		int e = pb_descriptor_get(ctx->arena, r->checkpoint, &c.checkpoint_content, err);
 		if (e < 0)
 			return e;
-		c.checkpoint = labels_get(&notes, "RestoreFromPath");
-		if (!c.checkpoint)
-			return err_set(err, ERR_UNIMPLEMENTED,
-				       "restore task %s from checkpoint content", r->container_id);
+		c.checkpoint = labels_get(&c.checkpoint_content.annotations, "RestoreFromPath");
 	}
-	if (!str_empty(r->task_api_address))
-		return err_set(err, ERR_UNIMPLEMENTED,
-			       "task %s: task_api_address (a task in another's sandbox)",
-			       r->container_id);
 	int e = pb_mounts_get(ctx->arena, r->rootfs, r->n_rootfs, &rootfs, err);
 	if (e == 0)
 		e = runtime_create(ctx, s->runtime, &c, &resp.pid, err);
@@ -345,6 +339,29 @@ static int update(struct rpc_call *call, const void *req, struct err *err)
 	return e < 0 ? e : pb_send_empty(call, err);
 }
 
+static int checkpoint(struct rpc_call *call, const void *req, struct err *err)
+{
+	const TA(CheckpointTaskRequest) *r = req;
+	struct ctx *ctx = rpc_ctx(call);
+	struct services *s = rpc_data(call);
+	struct any options = pb_any_get(r->options);
+	struct checkpoint cp = {0};
+	Containerd__Types__Descriptor *v[ARRAY_LEN(cp.v)];
+	TA(CheckpointTaskResponse)
+	resp = CONTAINERD__SERVICES__TASKS__V1__CHECKPOINT_TASK_RESPONSE__INIT;
+	int e = runtime_checkpoint(ctx, s->runtime, r->container_id, &options, &cp, err);
+	if (e < 0)
+		return e;
+	for (; resp.n_descriptors < cp.n; resp.n_descriptors++) {
+		v[resp.n_descriptors] =
+			pb_descriptor_put(ctx->arena, &cp.v[resp.n_descriptors], err);
+		if (!v[resp.n_descriptors])
+			return -err->kind;
+	}
+	resp.descriptors = v;
+	return rpc_send(call, &resp.base, err);
+}
+
 /* ---- Metrics ---- */
 
 struct metrics_subject {
@@ -516,6 +533,7 @@ static const struct rpc_method methods[] = {
 	{"Pause", RPC_UNARY, pause_},
 	{"Resume", RPC_UNARY, resume},
 	{"ListPids", RPC_UNARY, list_pids},
+	{"Checkpoint", RPC_UNARY, checkpoint},
 	{"Update", RPC_UNARY, update},
 	{"Metrics", RPC_UNARY, metrics},
 	{"Wait", RPC_UNARY, wait_},

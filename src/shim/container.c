@@ -208,6 +208,7 @@ void container_remove(struct container *c)
 	cgroup_oom_close(&c->oom);
 	if (loop_post(c->shim->loop, container_free, c) < 0)
 		log_error("out of memory");
+	sandbox_check(c->shim);
 }
 
 /* ---- events ---- */
@@ -232,6 +233,8 @@ static void exit_tell(struct proc *p)
 	e.exited_at = timestamp_of(p->exited_at, &at);
 	event_send(p->c, "/tasks/exit", &e.base);
 	waiters_tell(p, NULL);
+	if (p->c->shim->sandbox && proc_is_init(p))
+		sandbox_check(p->c->shim);
 }
 
 /* ---- ends of processes ---- */

@@ -100,6 +100,7 @@ void server_stop(struct shim *s)
 	err_set(&err, ERR_UNAVAILABLE, "the shim is shutting down");
 	for (struct container *c = s->containers; c; c = c->next)
 		container_waiters_fail(c, &err);
+	sandbox_waiters_fail(s, &err);
 	if (loop_add_timer(s->loop, time_mono() + STOP_NS, stop_now, s, &s->stop_timer) < 0)
 		stop_now(s);
 	else
@@ -130,6 +131,8 @@ static int server_setup(struct shim *s, const struct server_options *o)
 		r = ttrpc_server_new(s->loop, NULL, &so, &s->server);
 	if (r == 0)
 		r = task_services_add(s);
+	if (r == 0)
+		r = sandbox_service_add(s);
 	return r == 0 ? ttrpc_server_listen(s->server, o->listen_fd) : r;
 }
 
@@ -148,6 +151,7 @@ int server_run(const struct server_options *o)
 		loop_run_once(s.loop, 0); /* frees what was removed */
 	if (s.server)
 		ttrpc_server_free(s.server);
+	sandbox_free(s.sandbox);
 	publisher_free(s.publisher);
 	reaper_free(s.reaper);
 	loop_free(s.loop);

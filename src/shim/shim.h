@@ -38,9 +38,10 @@ struct shim {
 	struct publisher *publisher;
 	struct ttrpc_server *server;
 	ProtobufCServiceDescriptor task_v3;
-	struct rpc_service services[2];
+	struct rpc_service services[3];
 	const char *ns, *socket_path;
 	struct container *containers;
+	struct sandbox *sandbox; /* NULL: a shim of containers only */
 	struct loop_source *stop_timer, *trim_timer;
 	bool trimmed; /* since it was active */
 	bool stopping;
@@ -201,6 +202,16 @@ void server_stop(struct shim *s);
 
 /* Something happened: gives memory back when it stays quiet after that. */
 void server_active(struct shim *s);
+
+/* ---- sandbox.c ---- */
+
+int sandbox_service_add(struct shim *s); /* -errno */
+/* -ERR_FAILED_PRECONDITION when the sandbox is stopped: no further containers then. */
+int sandbox_accepts(const struct shim *s, struct err *err) _must_check_;
+/* After the end of a container. */
+void sandbox_check(struct shim *s);
+void sandbox_waiters_fail(struct shim *s, const struct err *err);
+void sandbox_free(struct sandbox *b); /* NULL is fine */
 
 /* ---- task.c ---- */
 

@@ -38,9 +38,9 @@ static int group_find(const struct bootstrap *b, char *out, size_t cap, struct e
 					   "io.kubernetes.cri.sandbox-id", NULL};
 	int r = bundle_annotation(".", keys, out, cap);
 
-	if (r < 0)
+	if (r < 0 && r != -ENOENT) /* a sandbox may have none */
 		return err_errno(err, r, "read config.json");
-	if (r == 0 || !*out)
+	if (r <= 0 || !*out)
 		snprintf(out, cap, "%s", b->id);
 	return 0;
 }

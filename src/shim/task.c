@@ -306,7 +306,7 @@ static int create_check(struct shim *s, const Containerd__Task__V2__CreateTaskRe
 	for (struct container *c = s->containers; c; c = c->next)
 		if (streq(c->id, req->id))
 			return err_set(err, ERR_ALREADY_EXISTS, "container %s", req->id);
-	return 0;
+	return sandbox_accepts(s, err);
 }
 
 static int task_create(struct rpc_call *call, const void *r, struct err *err)
@@ -605,7 +605,7 @@ static int task_shutdown(struct rpc_call *call, const void *r, struct err *err)
 	struct shim *s = shim_of(call);
 	int e = send_empty(call, err);
 
-	if (e == 0 && !s->containers)
+	if (e == 0 && !s->containers && !s->sandbox)
 		server_stop(s);
 	return e;
 }

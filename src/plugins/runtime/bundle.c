@@ -35,7 +35,7 @@ static gid_t mapped_root_gid(const struct any *spec)
 	_cleanup_json_ json_t *j = NULL;
 	size_t i;
 	json_t *m;
-	if (!memmem(spec->value, spec->len, "gidMappings", 11) ||
+	if (!spec->type_url || !memmem(spec->value, spec->len, "gidMappings", 11) ||
 	    json_parse(spec->value, spec->len, &j, NULL) < 0)
 		return 0;
 	json_array_foreach (json_arr(json_obj(j, "linux"), "gidMappings"), i, m)
@@ -59,6 +59,8 @@ static int fill(struct arena *a, const struct bundle *b, const struct any *spec,
 		return err_errno(err, errno, "make %s", b->rootfs);
 	if (symlink(b->work, link) < 0)
 		return err_errno(err, errno, "link %s", link);
+	if (!spec->type_url)
+		return 0;
 	r = file_write(AT_FDCWD, config, spec->value, spec->len, 0644);
 	return r < 0 ? err_errno(err, r, "write %s", config) : 0;
 }

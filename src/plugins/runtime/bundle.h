@@ -21,7 +21,8 @@ struct bundle {
 /* Only names the paths. */
 int bundle_at(struct arena *a, const char *root, const char *state, const char *ns, const char *id,
 	      struct bundle *ret, struct err *err) _must_check_;
-/* Makes the directories and config.json from the spec. Leaves nothing behind when it fails. */
+/* Makes the directories and config.json from the spec (type_url NULL: none). Leaves nothing behind
+ * when it fails. */
 int bundle_create(struct arena *a, const struct bundle *b, const struct any *spec,
 		  struct err *err) _must_check_;
 /* Unmounts the rootfs and renames bundle and work directory, which gives their names free; absent

@@ -27,12 +27,15 @@
 #include "core/event.h"
 #include "event/loop.h"
 #include "event/pool.h"
+#include "core/sandbox.h"
+#include "plugins/runtime/checkpoint.h"
+#include "plugins/runtime/join.h"
 #include "plugins/runtime/shim.h"
+#include "plugins/runtime/shim_log.h"
 #include "protos.h"
 #include "rpc/ttrpc.h"
 
 #define BUCKETS 1024u
-#define LOG_CHUNK 4096
 
 enum state { CREATING, READY, DELETING, DEAD };
 
@@ -43,11 +46,11 @@ struct task {
 	atomic_int state;
 	atomic_bool closed; /* the connection has ended */
 	char *ns, *id;
-	char *binary; /* of the shim; "" when unknown */
-	int version;  /* of the task API */
+	char *binary;  /* of the shim; "" when unknown */
+	char *sandbox; /* whose shim this is; "" = the task's own */
+	int version;   /* of the task API */
 	struct rpc_client *client;
-	int log_fd;
-	struct loop_source *log_source; /* the loop's thread only */
+	struct shim_log *log;
 	uint32_t pid;
 };
 
@@ -86,14 +89,13 @@ static struct task **slot(struct runtime *rt, const char *ns, const char *id)
 
 static void task_free(struct task *t)
 {
-	loop_source_free(t->log_source);
+	shim_log_free(t->log);
 	if (t->client)
 		rpc_client_free(t->client);
-	if (t->log_fd >= 0)
-		close(t->log_fd);
 	free(t->ns);
 	free(t->id);
 	free(t->binary);
+	free(t->sandbox);
 	free(t);
 }
 
@@ -123,12 +125,12 @@ static int task_add(struct runtime *rt, const char *ns, const char *id, struct t
 	t->rt = rt;
 	t->refs = 2; /* the table's and the caller's */
 	t->state = CREATING;
-	t->log_fd = -1;
 	t->version = 3;
 	t->ns = strdup(ns);
 	t->id = strdup(id);
 	t->binary = strdup("");
-	if (!t->ns || !t->id || !t->binary) {
+	t->sandbox = strdup("");
+	if (!t->ns || !t->id || !t->binary || !t->sandbox) {
 		task_free(t);
 		return err_nomem(err);
 	}
@@ -239,6 +241,11 @@ int64_t runtime_state_timeout(const struct runtime *rt)
 	return rt->o.state_timeout_ns;
 }
 
+struct db *runtime_db(const struct runtime *rt)
+{
+	return rt->o.db;
+}
+
 int64_t runtime_stats_timeout(const struct runtime *rt)
 {
 	return rt->o.stats_timeout_ns;
@@ -261,44 +268,6 @@ int task_call_async(struct task *t, const char *method, const ProtobufCMessage *
 {
 	return rpc_call_async(t->client, t->ns, service_name(t), method, req, timeout_ns, fn, arg,
 			      ret, err);
-}
-
-/* ---- the shim's log ---- */
-
-static void log_copy(struct loop_source *s, int fd, uint32_t events, void *arg)
-{
-	char chunk[LOG_CHUNK];
-	ssize_t n = read(fd, chunk, sizeof(chunk));
-	if (n > 0)
-		(void)!fd_write_full(STDERR_FILENO, chunk, (size_t)n);
-}
-
-static void log_watch(void *arg)
-{
-	struct task *t = arg;
-	int r = loop_add_fd(t->rt->o.loop, t->log_fd, EPOLLIN, log_copy, t, &t->log_source);
-	if (r < 0)
-		log_warn("task %s: cannot read its shim's log: %s", t->id, strerror(-r));
-	task_unref(t);
-}
-
-/* Both ends are held open, so the shim may come and go, and a FIFO without a writer is quiet. */
-static int log_open(struct task *t, struct arena *a, const struct bundle *b, struct err *err)
-{
-	char *path = path_join(a, b->path, "log");
-	if (!path)
-		return err_nomem(err);
-	if (mkfifo(path, 0700) < 0 && errno != EEXIST)
-		return err_errno(err, errno, "make %s", path);
-	t->log_fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
-	if (t->log_fd < 0)
-		return err_errno(err, errno, "open %s", path);
-	atomic_fetch_add(&t->refs, 1);
-	if (loop_post(t->rt->o.loop, log_watch, t) < 0) {
-		atomic_fetch_sub(&t->refs, 1);
-		return err_nomem(err);
-	}
-	return 0;
 }
 
 /* ---- death ---- */
@@ -337,6 +306,7 @@ static void task_bury(struct ctx *ctx, struct task *t)
 		log_warn("task %s in namespace %s: %s", t->id, t->ns, err.text);
 	if (bundle_remove(ctx->arena, &b, &err) < 0)
 		log_error("task %s in namespace %s: %s", t->id, t->ns, err.text);
+	rootfs_deactivate(ctx, &rt->o, t->id);
 	/* Who hears of it may make the task anew. */
 	task_remove(t);
 	if (publish_exit(ctx, t, &x, &err) < 0)
@@ -400,21 +370,21 @@ static int task_connect(struct task *t, const struct shim_address *addr, struct 
 }
 
 static int call_create(struct ctx *ctx, struct task *t, const struct runtime_create *c,
-		       const struct bundle *b, const struct any *options, uint32_t *ret_pid,
-		       struct err *err)
+		       const struct mounts *rootfs, const struct bundle *b,
+		       const struct any *options, uint32_t *ret_pid, struct err *err)
 {
 	Containerd__Task__V3__CreateTaskRequest req =
 		CONTAINERD__TASK__V3__CREATE_TASK_REQUEST__INIT;
 	Containerd__Task__V3__CreateTaskResponse *resp;
 	Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT;
-	size_t n = c->rootfs->n;
+	size_t n = rootfs->n;
 	Containerd__Types__Mount *m = arena_new_array(ctx->arena, Containerd__Types__Mount, n + 1);
 	Containerd__Types__Mount **mv =
 		arena_new_array(ctx->arena, Containerd__Types__Mount *, n + 1);
 	if (!m || !mv)
 		return err_nomem(err);
 	for (size_t i = 0; i < n; i++) {
-		const struct mount *from = &c->rootfs->v[i];
+		const struct mount *from = &rootfs->v[i];
 		containerd__types__mount__init(&m[i]);
 		m[i].type = (char *)from->type;
 		m[i].source = (char *)from->source;
@@ -457,10 +427,13 @@ static void shutdown_done(void *arg, const uint8_t *resp, size_t n, const struct
 	task_unref(arg); /* the last reference closes the connection */
 }
 
-/* Tells the shim that it may go; it does when it has no other containers. Nobody waits for it. */
-static void task_shutdown(struct task *t)
+/* Tells the shim that it may go; it does when it has no other containers. Nobody waits for it. The
+ * shim of a sandbox goes with that, unless the sandbox is gone already. */
+static void task_shutdown(struct ctx *ctx, struct task *t)
 {
 	Containerd__Task__V3__ShutdownRequest req = CONTAINERD__TASK__V3__SHUTDOWN_REQUEST__INIT;
+	if (!str_empty(t->sandbox) && sandbox_has_shim(ctx->arena, &t->rt->o, t->ns, t->sandbox))
+		return;
 	req.id = t->id;
 	atomic_fetch_add(&t->refs, 1);
 	if (rpc_call_async(t->client, t->ns, service_name(t), "Shutdown", &req.base,
@@ -485,47 +458,78 @@ static void create_undo(struct ctx *ctx, struct task *t, const struct bundle *b,
 		(void)!task_call(&own, t, "Delete", &req.base,
 				 &containerd__task__v3__delete_response__descriptor, &resp, NULL);
 		own.deadline = 0;
-		task_shutdown(t);
+		task_shutdown(&own, t);
 	}
+	if (atomic_load(&t->closed) && !str_empty(t->binary))
+		started = true; /* the sandbox's shim has died of it */
 	if (started && shim_delete(&own, &t->rt->o, b, t->ns, t->id, t->binary, &x, &err) < 0)
 		log_warn("task %s in namespace %s: %s", t->id, t->ns, err.text);
 	if (bundle_remove(ctx->arena, b, &err) < 0)
 		log_error("task %s in namespace %s: %s", t->id, t->ns, err.text);
+	rootfs_deactivate(&own, &t->rt->o, t->id);
+}
+
+static int text_set(char **to, const char *text, struct err *err)
+{
+	char *copy = strdup(text);
+	if (!copy)
+		return err_nomem(err);
+	free(*to);
+	*to = copy;
+	return 0;
+}
+
+/* Starts a shim for the task, or joins that of the sandbox. */
+static int task_shim(struct ctx *ctx, struct task *t, const struct container *ct,
+		     const struct runtime_create *c, const struct bundle *b,
+		     const struct any *options, bool *ret_started, struct err *err)
+{
+	struct runtime *rt = t->rt;
+	struct shim_address addr;
+	const char *runtime = str_empty(c->runtime_path) ? ct->runtime_name : c->runtime_path;
+	char *binary = NULL;
+	int joins = sandbox_shim_find(ctx, &rt->o, t->ns, t->id, ct->sandbox_id,
+				      c->task_api_address, c->task_api_version, &addr, err);
+	if (joins < 0)
+		return joins;
+	/* One that joins needs it only when the shim dies. */
+	int r = shim_binary(ctx, runtime, &binary, joins ? NULL : err);
+	if (r < 0 && !joins)
+		return r;
+	r = text_set(&t->binary, r < 0 ? "" : binary, err);
+	if (r == 0 && joins)
+		r = text_set(&t->sandbox, str_or(ct->sandbox_id, t->id), err);
+	if (r == 0 && joins)
+		r = shim_join(ctx->arena, b, t->sandbox, &addr, err);
+	else if (r == 0)
+		r = shim_log_open(rt->o.loop, ctx->arena, b, &t->log, err);
+	if (r == 0 && !joins) {
+		r = shim_start(ctx, &rt->o, b, t->ns, t->id, binary, options, &addr, err);
+		*ret_started = r == 0;
+	}
+	if (r == 0)
+		r = task_connect(t, &addr, err);
+	return r < 0 && joins ? err_prefix(err, "join sandbox %s", t->sandbox) : r;
 }
 
 static int task_start(struct ctx *ctx, struct task *t, const struct container *ct,
 		      const struct runtime_create *c, const struct bundle *b, bool *ret_started,
 		      uint32_t *ret_pid, struct err *err)
 {
-	struct runtime *rt = t->rt;
-	struct shim_address addr;
+	struct mounts rootfs;
 	struct any options = c->options.type_url ? c->options : ct->runtime_options;
-	char *binary;
-	int r = shim_binary(ctx, str_empty(c->runtime_path) ? ct->runtime_name : c->runtime_path,
-			    &binary, err);
-	if (r < 0)
-		return r;
-	free(t->binary);
-	t->binary = strdup(binary);
-	if (!t->binary) {
-		t->binary = strdup("");
-		return err_nomem(err);
-	}
-	r = log_open(t, ctx->arena, b, err);
+	int r = rootfs_activate(ctx, &t->rt->o, t->id, c->rootfs, &rootfs, err);
 	if (r == 0)
-		r = shim_start(ctx, &rt->o, b, t->ns, t->id, binary, &options, &addr, err);
-	if (r < 0)
-		return r;
-	*ret_started = true;
-	r = task_connect(t, &addr, err);
+		r = task_shim(ctx, t, ct, c, b, &options, ret_started, err);
 	if (r == 0)
-		r = call_create(ctx, t, c, b, &options, ret_pid, err);
+		r = call_create(ctx, t, c, &rootfs, b, &options, ret_pid, err);
 	return r;
 }
 
-int runtime_create(struct ctx *ctx, struct runtime *rt, const struct runtime_create *c,
+int runtime_create(struct ctx *ctx, struct runtime *rt, const struct runtime_create *wanted,
 		   uint32_t *ret_pid, struct err *err)
 {
+	struct runtime_create c = *wanted;
 	const char *ns;
 	struct container ct;
 	struct bundle b;
@@ -533,19 +537,25 @@ int runtime_create(struct ctx *ctx, struct runtime *rt, const struct runtime_cre
 	bool started = false;
 	int r = ctx_namespace(ctx, &ns, err);
 	if (r == 0)
-		r = container_get(ctx, rt->o.db, c->id, &ct, err);
+		r = container_get(ctx, rt->o.db, c.id, &ct, err);
 	if (r == 0 && !ct.spec.type_url)
-		r = err_set(err, ERR_INVALID_ARGUMENT, "container %s has no spec", c->id);
+		r = err_set(err, ERR_INVALID_ARGUMENT, "container %s has no spec", c.id);
 	if (r == 0)
-		r = bundle_at(ctx->arena, rt->o.root, rt->o.state, ns, c->id, &b, err);
+		r = create_options_read(ctx->arena, ct.runtime_name, &c, err);
 	if (r == 0)
-		r = task_add(rt, ns, c->id, &t, err);
+		r = bundle_at(ctx->arena, rt->o.root, rt->o.state, ns, c.id, &b, err);
+	if (r == 0)
+		r = task_add(rt, ns, c.id, &t, err);
 	if (r < 0)
 		return r;
 	_cleanup_(task_unrefp) _unused_ struct task *guard = t;
 	r = bundle_create(ctx->arena, &b, &ct.spec, err);
 	if (r == 0) {
-		r = task_start(ctx, t, &ct, c, &b, &started, ret_pid, err);
+		if (str_empty(c.checkpoint) && c.checkpoint_content.digest)
+			r = checkpoint_unpack(ctx, rt->o.db, &b, &c.checkpoint_content,
+					      &c.checkpoint, err);
+		if (r == 0)
+			r = task_start(ctx, t, &ct, &c, &b, &started, ret_pid, err);
 		if (r < 0)
 			create_undo(ctx, t, &b, started);
 	}
@@ -617,10 +627,11 @@ int runtime_delete(struct ctx *ctx, struct runtime *rt, const char *id, struct r
 			ret->at = (struct timespec){.tv_sec = resp->exited_at->seconds,
 						    .tv_nsec = resp->exited_at->nanos};
 	}
-	task_shutdown(t);
+	task_shutdown(ctx, t);
 	char *hidden[2] = {NULL, NULL};
 	r = bundle_hide(ctx->arena, &b, hidden, err);
 	sweep_later(rt, hidden);
+	rootfs_deactivate(ctx, &rt->o, t->id);
 	task_remove(t);
 	return r;
 }
@@ -640,7 +651,8 @@ static bool task_reconnect(struct ctx *ctx, struct task *t, const struct bundle 
 			    .lease = "",
 			    .deadline = time_mono() + t->rt->o.load_timeout_ns};
 	if (shim_address_load(ctx->arena, b, &addr, err) < 0 ||
-	    log_open(t, ctx->arena, b, err) < 0 || task_connect(t, &addr, err) < 0)
+	    shim_log_open(t->rt->o.loop, ctx->arena, b, &t->log, err) < 0 ||
+	    task_connect(t, &addr, err) < 0)
 		return false;
 	req.id = t->id;
 	int r = task_call(&timed, t, "Connect", &req.base, desc, &resp, err);
@@ -670,6 +682,43 @@ static void load_binary(struct ctx *ctx, struct task *t, const struct bundle *b)
 	}
 }
 
+static void load_sandbox(struct ctx *ctx, struct task *t, const struct bundle *b)
+{
+	char *path = path_join(ctx->arena, b->path, "sandbox"), *text;
+	if (path && file_read(ctx->arena, AT_FDCWD, path, 4096, &text, NULL) == 0)
+		(void)!text_set(&t->sandbox, text, NULL);
+}
+
+/* A shim in which no task was ever created, because the daemon ended before: it knows no container
+ * of that name. One whose container has ended knows it still. The shim of a sandbox has none by
+ * its nature. */
+static bool task_leaked(struct ctx *ctx, struct task *t)
+{
+	Containerd__Task__V3__StateRequest req = CONTAINERD__TASK__V3__STATE_REQUEST__INIT;
+	Containerd__Task__V3__StateResponse *resp;
+	struct sandbox record;
+	struct err err = ERR_INIT;
+	struct ctx timed = {.arena = ctx->arena,
+			    .ns = ctx->ns,
+			    .lease = "",
+			    .deadline = time_mono() + t->rt->o.load_timeout_ns};
+	req.id = t->id;
+	if (task_call(&timed, t, "State", &req.base,
+		      &containerd__task__v3__state_response__descriptor, &resp,
+		      &err) != -ERR_NOT_FOUND)
+		return false;
+	return sandbox_get(ctx, t->rt->o.db, t->id, &record, &err) == -ERR_NOT_FOUND;
+}
+
+/* Nothing is published: nobody was told of it. */
+static void task_discard(struct ctx *ctx, struct task *t, const struct bundle *b)
+{
+	log_warn("task %s in namespace %s was never created: removing its shim", t->id, t->ns);
+	atomic_store(&t->state, DEAD);
+	create_undo(ctx, t, b, str_empty(t->sandbox) && !str_empty(t->binary));
+	task_remove(t);
+}
+
 static void load_one(struct ctx *ctx, struct runtime *rt, const char *id)
 {
 	struct bundle b;
@@ -685,8 +734,12 @@ static void load_one(struct ctx *ctx, struct runtime *rt, const char *id)
 	}
 	_cleanup_(task_unrefp) _unused_ struct task *guard = t;
 	load_binary(ctx, t, &b);
+	load_sandbox(ctx, t, &b);
 	if (task_reconnect(ctx, t, &b, &err)) {
-		task_ready(t);
+		if (task_leaked(ctx, t))
+			task_discard(ctx, t, &b);
+		else
+			task_ready(t);
 		return;
 	}
 	log_warn("load task %s in namespace %s: %s; cleaning up", id, ctx->ns, err.text);

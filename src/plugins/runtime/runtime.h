@@ -17,6 +17,7 @@
 #include "rpc/rpc.h"
 
 struct loop;
+struct mount_manager;
 struct pool;
 struct runtime;
 struct task;
@@ -26,8 +27,10 @@ struct runtime_options {
 	struct pool *pool;
 	struct db *db;
 	struct event_exchange *events;
-	const char *root, *state; /* the plugin's directories */
-	const char *address;	  /* gRPC socket of the daemon */
+	const char *root, *state;     /* the plugin's directories */
+	const char *sandbox_state;    /* where the shims of sandboxes are; NULL = nowhere */
+	struct mount_manager *mounts; /* NULL = there is none */
+	const char *address;	      /* gRPC socket of the daemon */
 	const char *ttrpc_address;
 	const char *exe;	/* the daemon's executable: -publish-binary */
 	const char *const *env; /* extra environment of shims, NULL-terminated or NULL */
@@ -58,9 +61,14 @@ struct runtime_create {
 	struct any options;	  /* of the task; absent: the container's runtime options */
 	const char *runtime_path; /* overrides the container's runtime, "" = not */
 	const char *checkpoint;	  /* directory to restore from, "" = none */
+	struct descriptor checkpoint_content; /* the same as content; digest NULL = none */
+	const char *task_api_address; /* of the sandbox's shim, "ttrpc+unix:///..."; "" or NULL = it
+					 is looked for */
+	uint32_t task_api_version;    /* 0 = the newest */
 };
 
-/* Makes the bundle, starts the shim, creates the task in it.
+/* Makes the bundle, starts the shim or joins that of the container's sandbox, creates the task in
+ * it.
  * -ERR_NOT_FOUND no such container; -ERR_ALREADY_EXISTS `task x: already exists`; -ERR_NOT_FOUND
  * `runtime "x" binary not installed ...` */
 int runtime_create(struct ctx *ctx, struct runtime *rt, const struct runtime_create *c,
@@ -100,6 +108,7 @@ int task_call_async(struct task *t, const char *method, const ProtobufCMessage *
 		    int64_t timeout_ns, rpc_done_fn fn, void *arg, struct rpc_pending **ret,
 		    struct err *err) _must_check_;
 int64_t runtime_state_timeout(const struct runtime *rt);
+struct db *runtime_db(const struct runtime *rt);
 int64_t runtime_stats_timeout(const struct runtime *rt);
 
 /* Asks the shim binary of @runtime (a name or an absolute path) about itself and its OCI runtime.

@@ -20,7 +20,6 @@
 
 #define START_OUTPUT_MAX (64u << 10)
 #define START_TIMEOUT_NS (100 * NSEC_PER_SEC)
-#define VERSION_MAX 3
 
 extern char **environ;
 
@@ -207,7 +206,7 @@ static uint8_t *bare_options(struct ctx *ctx, const struct any *options, size_t 
 
 static int address_check(struct shim_address *addr, struct err *err)
 {
-	if (addr->version > VERSION_MAX)
+	if (addr->version > SHIM_VERSION_MAX)
 		return err_set(err, ERR_UNIMPLEMENTED, "unsupported shim version (%d)",
 			       addr->version);
 	if (!streq(addr->protocol, "ttrpc"))
@@ -262,19 +261,19 @@ static int address_parse(struct arena *a, const char *out, size_t n, struct shim
 	return r;
 }
 
+/* @name: a further file, with @value in it. */
 static int address_save(struct arena *a, const struct bundle *b, const struct shim_address *addr,
-			const char *binary, struct err *err)
+			const char *name, const char *value, struct err *err)
 {
-	char *path = path_join(a, b->path, "bootstrap.json"),
-	     *bin = path_join(a, b->path, "shim-binary-path");
+	char *path = path_join(a, b->path, "bootstrap.json"), *file = path_join(a, b->path, name);
 	_cleanup_json_ json_t *j = json_pack("{s:i,s:s,s:s}", "version", addr->version, "address",
 					     addr->address, "protocol", addr->protocol);
 	_cleanup_free_ char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
-	if (!path || !bin || !text)
+	if (!path || !file || !text)
 		return err_nomem(err);
 	int r = file_write_atomic(AT_FDCWD, path, text, strlen(text), 0644, false);
 	if (r == 0)
-		r = file_write_atomic(AT_FDCWD, bin, binary, strlen(binary), 0600, false);
+		r = file_write_atomic(AT_FDCWD, file, value, strlen(value), 0600, false);
 	return r < 0 ? err_errno(err, r, "write %s", path) : 0;
 }
 
@@ -301,8 +300,14 @@ int shim_start(struct ctx *ctx, const struct runtime_options *o, const struct bu
 	if (r == 0)
 		r = address_parse(ctx->arena, out, out_len, ret, err);
 	if (r == 0)
-		r = address_save(ctx->arena, b, ret, binary, err);
+		r = address_save(ctx->arena, b, ret, "shim-binary-path", binary, err);
 	return r < 0 ? err_prefix(err, "failed to start shim %s", binary) : 0;
+}
+
+int shim_join(struct arena *a, const struct bundle *b, const char *sandbox_id,
+	      const struct shim_address *addr, struct err *err)
+{
+	return address_save(a, b, addr, "sandbox", sandbox_id, err);
 }
 
 int shim_delete(struct ctx *ctx, const struct runtime_options *o, const struct bundle *b,

@@ -13,6 +13,8 @@ struct shim_address {
 	int version;	      /* of the task API: 2 or 3 */
 };
 
+#define SHIM_VERSION_MAX 3
+
 /* Absolute path of the shim of @runtime ("io.containerd.runc.v2", or an absolute path): beside the
  * daemon's own executable, then in PATH. -ERR_NOT_FOUND `runtime "x" binary not installed
  * "containerd-shim-x-y": file does not exist`. */
@@ -22,6 +24,10 @@ int shim_binary(struct ctx *ctx, const char *runtime, char **ret, struct err *er
 int shim_start(struct ctx *ctx, const struct runtime_options *o, const struct bundle *b,
 	       const char *ns, const char *id, const char *binary, const struct any *options,
 	       struct shim_address *ret, struct err *err) _must_check_;
+
+/* The same for a task that joins the shim of a sandbox: writes bootstrap.json and `sandbox`. */
+int shim_join(struct arena *a, const struct bundle *b, const char *sandbox_id,
+	      const struct shim_address *addr, struct err *err) _must_check_;
 
 /* Runs `<binary> ... delete`; what it says about the exit, or status 255 and now. */
 int shim_delete(struct ctx *ctx, const struct runtime_options *o, const struct bundle *b,

@@ -9,6 +9,8 @@
  *   fail-cleanup the delete command fails
  *   die-create   dies in Create
  *   mute         never answers Connect
+ *   empty        knows no task when it is asked for its state
+ *   slow         never answers Stats
  * Kill ends the process on the spot. It goes by itself after a minute. */
 #include <fcntl.h>
 #include <stdio.h>
@@ -83,6 +85,26 @@ static void end(void *arg)
 		r.exited_at = &at;                                                                 \
 		return rpc_send(call, &r.base, err);                                               \
 	}                                                                                          \
+	static int state_##v(struct rpc_call *call, const void *req, struct err *err)              \
+	{                                                                                          \
+		Containerd__Task__##V##__StateResponse r =                                         \
+			CONTAINERD__TASK__##V##__STATE_RESPONSE__INIT;                             \
+		if (is("empty"))                                                                   \
+			return err_set(err, ERR_NOT_FOUND, "container not created");               \
+		return rpc_send(call, &r.base, err);                                               \
+	}                                                                                          \
+	static int stats_##v(struct rpc_call *call, const void *req, struct err *err)              \
+	{                                                                                          \
+		Containerd__Task__##V##__StatsResponse r =                                         \
+			CONTAINERD__TASK__##V##__STATS_RESPONSE__INIT;                             \
+		Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT;                           \
+		if (is("slow"))                                                                    \
+			return rpc_defer(call);                                                    \
+		any.type_url = (char *)"numbers";                                                  \
+		any.value = (ProtobufCBinaryData){strlen(id), (uint8_t *)id};                      \
+		r.stats = &any;                                                                    \
+		return rpc_send(call, &r.base, err);                                               \
+	}                                                                                          \
 	static int kill_##v(struct rpc_call *call, const void *req, struct err *err)               \
 	{                                                                                          \
 		_exit(1);                                                                          \
@@ -98,7 +120,8 @@ static void end(void *arg)
 	static const struct rpc_method methods_##v[] = {                                           \
 		{"Create", RPC_UNARY, create_##v},     {"Connect", RPC_UNARY, connect_##v},        \
 		{"Delete", RPC_UNARY, delete_##v},     {"Kill", RPC_UNARY, kill_##v},              \
-		{"Shutdown", RPC_UNARY, shutdown_##v},                                             \
+		{"Shutdown", RPC_UNARY, shutdown_##v}, {"State", RPC_UNARY, state_##v},            \
+		{"Stats", RPC_UNARY, stats_##v},                                                   \
 	};                                                                                         \
 	static const struct rpc_service service_##v = {&containerd__task__##v##__task__descriptor, \
 						       methods_##v, ARRAY_LEN(methods_##v), NULL};

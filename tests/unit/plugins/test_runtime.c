@@ -12,6 +12,7 @@
 #include "core/event.h"
 #include "event/loop.h"
 #include "event/pool.h"
+#include "plugins/runtime/metrics.h"
 #include "plugins/runtime/runtime.h"
 #include "protos.h"
 
@@ -138,7 +139,8 @@ static int setup(void **state)
 					 .load_timeout_ns = 5 * NSEC_PER_SEC,
 					 .cleanup_timeout_ns = 10 * NSEC_PER_SEC,
 					 .shutdown_timeout_ns = 5 * NSEC_PER_SEC,
-					 .state_timeout_ns = 5 * NSEC_PER_SEC};
+					 .state_timeout_ns = 5 * NSEC_PER_SEC,
+					 .stats_timeout_ns = 300 * NSEC_PER_MSEC};
 	assert_ok(runtime_new(&rf->o, &rf->rt, &rf->err));
 	*state = rf;
 	return 0;
@@ -223,7 +225,7 @@ static int teardown(void **state)
 		if (runtime_delete(&rf->ctx, rf->rt, ids[i], &x, &rf->err) < 0)
 			kill((pid_t)task_pid(rf, ids[i]), SIGKILL);
 	/* Until the shims have answered Shutdown and gone: their references with them. */
-	for (int i = 0; i < 200 && n; i++) {
+	for (int i = 0; i < (n ? 200 : 50); i++) {
 		run_on_loop_and_wait(rf);
 		usleep(1000);
 	}
@@ -501,6 +503,54 @@ static void next_daemon_finds_the_tasks_again(void **state)
 	assert_false(there(rf, rf->state, "default/c1"));
 }
 
+static void next_daemon_removes_a_shim_without_a_task(void **state)
+{
+	struct rfix *rf = *state;
+	uint32_t pid;
+	struct task *t;
+	setenv("FAKE_SHIM", "empty", 1);
+	assert_ok(create(rf, "c1", &pid));
+	daemon_end(rf);
+	daemon_start(rf);
+	assert_int_equal(runtime_get(&rf->ctx, rf->rt, "c1", &t, &rf->err), -ERR_NOT_FOUND);
+	assert_false(there(rf, rf->state, "default/c1"));
+	assert_string_equal(rf->topics, ""); /* nobody was told of it */
+	for (int i = 0; i < 5000 && !log_count(rf, "shutdown c1"); i++)
+		usleep(1000);
+	assert_int_equal(log_count(rf, "shutdown c1"), 1);
+}
+
+/* All namespaces at once; a shim that does not answer delays nobody longer than its time. */
+static void metrics_are_of_all_tasks_that_answer(void **state)
+{
+	struct rfix *rf = *state;
+	struct task_metric *v;
+	uint32_t pid;
+	size_t n;
+	struct runtime_exit x;
+	assert_ok(runtime_metrics(&rf->ctx, rf->rt, &v, &n, &rf->err));
+	assert_int_equal(n, 0);
+	assert_ok(create(rf, "c1", &pid));
+	rf->ctx.ns = "another";
+	container_put(rf, "c2", getenv("FAKE_SHIM_BINARY"));
+	assert_ok(create(rf, "c2", &pid));
+	setenv("FAKE_SHIM", "slow", 1);
+	container_put(rf, "c3", getenv("FAKE_SHIM_BINARY"));
+	assert_ok(create(rf, "c3", &pid));
+	assert_ok(runtime_metrics(&rf->ctx, rf->rt, &v, &n, &rf->err));
+	assert_int_equal(n, 2);
+	assert_string_equal(v[0].ns, "another");
+	assert_string_equal(v[0].id, "c2");
+	assert_string_equal(v[0].stats.type_url, "numbers");
+	assert_memory_equal(v[0].stats.value, "c2", v[0].stats.len);
+	assert_true(v[0].at.tv_sec > 0);
+	assert_string_equal(v[1].ns, "default");
+	assert_string_equal(v[1].id, "c1");
+	assert_ok(runtime_delete(&rf->ctx, rf->rt, "c2", &x, &rf->err));
+	assert_ok(runtime_delete(&rf->ctx, rf->rt, "c3", &x, &rf->err));
+	rf->ctx.ns = "default";
+}
+
 static void next_daemon_buries_what_has_died_meanwhile(void **state)
 {
 	struct rfix *rf = *state;
@@ -554,6 +604,8 @@ int main(void)
 		T(refused_deletion_leaves_the_task),
 		T(shim_with_version_2_only_is_spoken_to_in_version_2),
 		T(next_daemon_finds_the_tasks_again),
+		T(next_daemon_removes_a_shim_without_a_task),
+		T(metrics_are_of_all_tasks_that_answer),
 		T(next_daemon_buries_what_has_died_meanwhile),
 		T(next_daemon_does_not_wait_for_ever),
 	};

@@ -547,6 +547,130 @@ static void shutdown_waits_for_the_last_container(void **state)
 	delete (f, "");
 }
 
+/* ---- sandboxes ---- */
+
+#define SANDBOX(type, UPPER, var)                                  \
+	Containerd__Runtime__Sandbox__V1__##type var =             \
+		CONTAINERD__RUNTIME__SANDBOX__V1__##UPPER##__INIT; \
+	var.sandbox_id = (char *)"s1"
+#define SANDBOX_DESC(x) containerd__runtime__sandbox__v1__##x##__descriptor
+
+static void sandbox_begin(struct fixture *f, struct answer *a, const char *method,
+			  const ProtobufCMessage *req, const ProtobufCMessageDescriptor *desc)
+{
+	*a = (struct answer){.f = f, .desc = desc};
+	assert_int_equal(rpc_call_async(f->client, "ns1", "containerd.runtime.sandbox.v1.Sandbox",
+					method, req, LONG_NS, on_answer, a, NULL, NULL),
+			 0);
+}
+
+static void *sandbox_call(struct fixture *f, int kind, const char *method,
+			  const ProtobufCMessage *req, const ProtobufCMessageDescriptor *desc)
+{
+	struct answer a;
+
+	sandbox_begin(f, &a, method, req, desc);
+	finish(f, &a);
+	if (a.err.kind != kind)
+		print_error("%s: %s\n", method, a.err.text);
+	assert_int_equal(a.err.kind, kind);
+	return a.msg;
+}
+
+static void sandbox_ready(struct fixture *f)
+{
+	SANDBOX(CreateSandboxRequest, CREATE_SANDBOX_REQUEST, create_req);
+	SANDBOX(StartSandboxRequest, START_SANDBOX_REQUEST, start_req);
+	Containerd__Runtime__Sandbox__V1__StartSandboxResponse *started;
+
+	create_req.bundle_path = f->bundle;
+	sandbox_call(f, 0, "CreateSandbox", &create_req.base,
+		     &SANDBOX_DESC(create_sandbox_response));
+	started = sandbox_call(f, 0, "StartSandbox", &start_req.base,
+			       &SANDBOX_DESC(start_sandbox_response));
+	assert_int_equal(started->pid, f->shim);
+	assert_non_null(started->created_at);
+}
+
+/* The shim goes with it. */
+static void sandbox_end(struct fixture *f)
+{
+	int status;
+
+	SANDBOX(ShutdownSandboxRequest, SHUTDOWN_SANDBOX_REQUEST, req);
+	sandbox_call(f, 0, "ShutdownSandbox", &req.base, &SANDBOX_DESC(shutdown_sandbox_response));
+	while (waitpid(f->shim, &status, WNOHANG) == 0)
+		loop_run_once(f->loop, 10);
+	assert_int_equal(status, 0);
+	assert_int_equal(access(f->socket, F_OK), -1);
+	f->shim = 0;
+}
+
+static void a_sandbox_stays_without_containers_and_stop_ends_those_it_has(void **state)
+{
+	struct fixture *f = *state;
+	struct answer wait, stop;
+
+	SANDBOX(WaitSandboxRequest, WAIT_SANDBOX_REQUEST, wait_req);
+	SANDBOX(StopSandboxRequest, STOP_SANDBOX_REQUEST, stop_req);
+	SANDBOX(SandboxStatusRequest, SANDBOX_STATUS_REQUEST, status_req);
+	REQUEST(ShutdownRequest, SHUTDOWN_REQUEST, idle);
+	sandbox_ready(f);
+	call(f, "Shutdown", &idle.base, EMPTY); /* of the task service: there is a sandbox */
+	Containerd__Runtime__Sandbox__V1__SandboxStatusResponse *s = sandbox_call(
+		f, 0, "SandboxStatus", &status_req.base, &SANDBOX_DESC(sandbox_status_response));
+	assert_string_equal(s->state, "SANDBOX_READY");
+	bundle_write(f, "init.sh", "read x");
+	create(f);
+	start(f, "");
+	sandbox_begin(f, &wait, "WaitSandbox", &wait_req.base,
+		      &SANDBOX_DESC(wait_sandbox_response));
+	sandbox_begin(f, &stop, "StopSandbox", &stop_req.base,
+		      &SANDBOX_DESC(stop_sandbox_response));
+	finish(f, &stop);
+	finish(f, &wait);
+	assert_int_equal(stop.err.kind, 0);
+	assert_int_equal(wait.err.kind, 0);
+	s = sandbox_call(f, 0, "SandboxStatus", &status_req.base,
+			 &SANDBOX_DESC(sandbox_status_response));
+	assert_string_equal(s->state, "SANDBOX_NOTREADY");
+	assert_non_null(s->exited_at);
+	delete (f, "");
+	sandbox_end(f);
+}
+
+static void sandbox_calls_that_do_not_fit_are_refused(void **state)
+{
+	struct fixture *f = *state;
+
+	SANDBOX(CreateSandboxRequest, CREATE_SANDBOX_REQUEST, again);
+	SANDBOX(CreateSandboxRequest, CREATE_SANDBOX_REQUEST, other);
+	SANDBOX(StartSandboxRequest, START_SANDBOX_REQUEST, start_req);
+	SANDBOX(SandboxMetricsRequest, SANDBOX_METRICS_REQUEST, metrics);
+	const ProtobufCMessageDescriptor *created = &SANDBOX_DESC(create_sandbox_response);
+	sandbox_call(f, ERR_NOT_FOUND, "StartSandbox", &start_req.base,
+		     &SANDBOX_DESC(start_sandbox_response));
+	other.sandbox_id = (char *)"a/b";
+	sandbox_call(f, ERR_INVALID_ARGUMENT, "CreateSandbox", &other.base, created);
+	sandbox_ready(f);
+	sandbox_call(f, ERR_ALREADY_EXISTS, "CreateSandbox", &again.base, created);
+	other.sandbox_id = (char *)"s2";
+	sandbox_call(f, ERR_FAILED_PRECONDITION, "CreateSandbox", &other.base, created);
+	sandbox_call(f, ERR_FAILED_PRECONDITION, "StartSandbox", &start_req.base,
+		     &SANDBOX_DESC(start_sandbox_response));
+	sandbox_call(f, ERR_UNIMPLEMENTED, "SandboxMetrics", &metrics.base,
+		     &SANDBOX_DESC(sandbox_metrics_response));
+	sandbox_end(f);
+}
+
+static void shutdown_of_a_sandbox_ends_the_shim(void **state)
+{
+	struct fixture *f = *state;
+
+	sandbox_ready(f);
+	sandbox_end(f);
+}
+
 static void sigterm_ends_the_server_and_the_waits(void **state)
 {
 	struct fixture *f = *state;
@@ -585,6 +709,9 @@ int main(void)
 		TEST(pids_and_update_go_through_the_runtime),
 		TEST(both_versions_of_the_service_answer),
 		TEST(shutdown_waits_for_the_last_container),
+		TEST(a_sandbox_stays_without_containers_and_stop_ends_those_it_has),
+		TEST(sandbox_calls_that_do_not_fit_are_refused),
+		TEST(shutdown_of_a_sandbox_ends_the_shim),
 		TEST(sigterm_ends_the_server_and_the_waits),
 	};
 
