@@ -335,6 +335,11 @@ int unix_connect(const char *path, int *ret_fd)
 	return connect_to(path, 0, ret_fd);
 }
 
+int unix_connect_nowait(const char *path, int *ret_fd)
+{
+	return connect_to(path, SOCK_NONBLOCK, ret_fd);
+}
+
 /* Removes a socket on which nobody listens. One whose queue is full, or that is of another type, is
  * alive. */
 static int remove_stale(const char *path)

@@ -46,3 +46,5 @@ ssize_t fd_recv_msg(int sock, void *p, size_t n, int *ret_fds, size_t *ret_nfds)
  * server listens there. */
 int unix_listen(const char *path, uid_t uid, gid_t gid, mode_t mode, int *ret_fd);
 int unix_connect(const char *path, int *ret_fd);
+/* Never waits: -EAGAIN while the listener's queue is full. The socket does not block either. */
+int unix_connect_nowait(const char *path, int *ret_fd);

@@ -44,6 +44,12 @@ int client_image_get(struct client *c, struct ctx *ctx, const char *name, PB_IMA
  * larger. Its digest is checked. */
 int client_content_read(struct client *c, struct ctx *ctx, const char *digest, size_t max,
 			char **ret, size_t *ret_len, struct err *err) _must_check_;
+/* The same in two steps, so that many are under way at once: asked for, and waited for (which frees
+ * @s). */
+int client_content_request(struct client *c, struct ctx *ctx, const char *digest,
+			   struct rpc_stream **ret, struct err *err) _must_check_;
+int client_content_receive(struct rpc_stream *s, struct ctx *ctx, const char *digest, size_t max,
+			   char **ret, size_t *ret_len, struct err *err) _must_check_;
 
 /* ---- Writing content (content.c) ---- */
 struct digest;

@@ -52,24 +52,27 @@ static int read_stream(struct rpc_stream *s, const char *digest, size_t max, str
 	}
 }
 
-int client_content_read(struct client *c, struct ctx *ctx, const char *digest, size_t max,
-			char **ret, size_t *ret_len, struct err *err)
+int client_content_request(struct client *c, struct ctx *ctx, const char *digest,
+			   struct rpc_stream **ret, struct err *err)
 {
 	PB_CONTENT(ReadContentRequest) req = PB_CONTENT_INIT(READ_CONTENT_REQUEST);
-	struct rpc_stream *s _cleanup_(rpc_stream_freep) = NULL;
-	struct buf b _cleanup_buf_ = BUF_INIT;
-	struct digest got;
-	char *copy;
-	int r;
+	int r = digest_validate(digest, err);
 
-	r = digest_validate(digest, err);
 	if (r < 0)
 		return r;
 	req.digest = (char *)digest;
-	r = client_stream(c, ctx, PB_CONTENT_SERVICE, "Read", &req.base, &s, err);
-	if (r < 0)
-		return r;
-	r = read_stream(s, digest, max, &b, err);
+	return client_stream(c, ctx, PB_CONTENT_SERVICE, "Read", &req.base, ret, err);
+}
+
+int client_content_receive(struct rpc_stream *s, struct ctx *ctx, const char *digest, size_t max,
+			   char **ret, size_t *ret_len, struct err *err)
+{
+	struct rpc_stream *own _cleanup_(rpc_stream_freep) = s;
+	struct buf b _cleanup_buf_ = BUF_INIT;
+	struct digest got;
+	char *copy;
+	int r = read_stream(own, digest, max, &b, err);
+
 	if (r < 0)
 		return r;
 	digest_of(digest_alg(digest), b.data ? b.data : "", b.len, &got);
@@ -85,6 +88,15 @@ int client_content_read(struct client *c, struct ctx *ctx, const char *digest, s
 	*ret = copy;
 	*ret_len = b.len;
 	return 0;
+}
+
+int client_content_read(struct client *c, struct ctx *ctx, const char *digest, size_t max,
+			char **ret, size_t *ret_len, struct err *err)
+{
+	struct rpc_stream *s;
+	int r = client_content_request(c, ctx, digest, &s, err);
+
+	return r < 0 ? r : client_content_receive(s, ctx, digest, max, ret, ret_len, err);
 }
 
 /* ---- Leases ---- */

@@ -5,6 +5,8 @@
  */
 #include "core/content.h"
 
+#include <stdlib.h>
+
 #include "base/fd.h"
 #include "base/str.h"
 #include "base/time.h"
@@ -14,6 +16,8 @@
 #include "core/mask.h"
 #include "core/schema.h"
 #include "protos.h"
+
+#define READ_PIECE (1 << 20)
 
 struct content_call {
 	struct ctx *ctx;
@@ -251,6 +255,56 @@ int content_open(struct ctx *ctx, struct db *db, const char *digest, int *ret_fd
 
 	return rc < 0 ? rc
 		      : db->content->ops->open(ctx, db->content, digest, ret_fd, ret_size, err);
+}
+
+static int read_file(int fd, const char *digest, int64_t offset, int64_t size, content_sink *fn,
+		     void *arg, struct err *err)
+{
+	_cleanup_free_ uint8_t *piece = malloc((size_t)MIN(size, (int64_t)READ_PIECE) + 1);
+	int rc = 0;
+
+	if (!piece)
+		return err_nomem(err);
+	while (rc == 0 && size > 0) {
+		ssize_t n =
+			fd_pread_full(fd, piece, (size_t)MIN(size, (int64_t)READ_PIECE), offset);
+
+		if (n < 0)
+			return err_errno(err, (int)n, "read content %s", digest);
+		if (n == 0)
+			return err_set(err, ERR_DATA_LOSS, "content %s is shorter than its record",
+				       digest);
+		rc = fn(arg, piece, (size_t)n, err);
+		offset += n;
+		size -= n;
+	}
+	return rc;
+}
+
+int content_read_part(struct ctx *ctx, struct db *db, const char *digest, int64_t offset,
+		      int64_t size, content_sink *fn, void *arg, struct err *err)
+{
+	const struct content_store_ops *ops = db->content->ops;
+	_cleanup_close_ int fd = -1;
+	struct content_info i;
+	int64_t total;
+	int rc = content_info(ctx, db, digest, &i, err);
+
+	if (rc < 0)
+		return rc;
+	total = i.size;
+	if (!ops->read)
+		rc = ops->open(ctx, db->content, digest, &fd, &total, err);
+	if (rc < 0)
+		return rc;
+	offset = MAX(offset, (int64_t)0);
+	if (offset > total)
+		return err_set(err, ERR_OUT_OF_RANGE, "read past object length %lld bytes",
+			       (long long)total);
+	if (size <= 0 || size > total - offset)
+		size = total - offset;
+	return ops->read ? ops->read(ctx, db->content, digest, offset, size, fn, arg, err)
+			 : read_file(fd, digest, offset, size, fn, arg, err);
 }
 
 int content_read(struct ctx *ctx, struct db *db, const char *digest, size_t max, char **ret,

@@ -39,6 +39,9 @@ struct content_status {
 struct content_store;
 struct content_store_writer;
 
+/* Takes bytes in their order; an error ends what gives them. */
+typedef int content_sink(void *arg, const void *p, size_t n, struct err *err);
+
 struct content_store_ops {
 	/* Size and times; -ERR_NOT_FOUND. */
 	int (*info)(struct ctx *ctx, struct content_store *s, const char *digest,
@@ -46,6 +49,9 @@ struct content_store_ops {
 	/* A read-only descriptor of the blob (regular file), the caller's. */
 	int (*open)(struct ctx *ctx, struct content_store *s, const char *digest, int *ret_fd,
 		    int64_t *ret_size, struct err *err);
+	/* @size bytes from @offset on, which are there, without a file. NULL: by open(). */
+	int (*read)(struct ctx *ctx, struct content_store *s, const char *digest, int64_t offset,
+		    int64_t size, content_sink *fn, void *arg, struct err *err);
 	int (*remove)(struct ctx *ctx, struct content_store *s, const char *digest,
 		      struct err *err);
 	/* Every blob's digest; stops when @fn returns non-zero and returns that. */
@@ -109,6 +115,10 @@ int content_delete(struct ctx *ctx, struct db *db, const char *digest,
 /* Read-only descriptor of the blob, if the namespace has it. */
 int content_open(struct ctx *ctx, struct db *db, const char *digest, int *ret_fd, int64_t *ret_size,
 		 struct err *err) _must_check_;
+/* A part of it, in pieces of at most 1 MiB. @size <= 0, or more than there is: to the end.
+ * -ERR_OUT_OF_RANGE @offset is beyond the end. */
+int content_read_part(struct ctx *ctx, struct db *db, const char *digest, int64_t offset,
+		      int64_t size, content_sink *fn, void *arg, struct err *err) _must_check_;
 /* Whole blob into the arena; -ERR_INVALID_ARGUMENT when larger than @max. Verifies the digest. */
 int content_read(struct ctx *ctx, struct db *db, const char *digest, size_t max, char **ret,
 		 size_t *ret_len, struct err *err) _must_check_;

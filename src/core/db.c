@@ -169,8 +169,10 @@ void db_close(struct db *db)
 		return;
 	if (db->bolt)
 		bolt_close(db->bolt);
-	for (size_t i = 0; i < db->n_snapshotters; i++)
+	for (size_t i = 0; i < db->n_snapshotters; i++) {
 		pthread_rwlock_destroy(&db->snapshotters[i].lock);
+		pthread_mutex_destroy(&db->snapshotters[i].commit_lock);
+	}
 	pthread_rwlock_destroy(&db->gc_lock);
 	pthread_rwlock_destroy(&db->content_lock);
 	pthread_mutex_destroy(&db->hook_lock);
@@ -192,6 +194,7 @@ int db_add_snapshotter(struct db *db, struct snapshotter *sn, struct err *err)
 	rc = rwlock_new(&s->lock);
 	if (rc < 0)
 		return err_errno(err, rc, "make locks");
+	pthread_mutex_init(&s->commit_lock, NULL);
 	s->sn = sn;
 	s->dirty = true;
 	db->n_snapshotters++;

@@ -24,7 +24,8 @@
 struct db_snapshotter {
 	struct snapshotter *sn;
 	pthread_rwlock_t lock;
-	atomic_bool dirty; /* the back end may have more than the records name */
+	pthread_mutex_t commit_lock; /* of a remote one, before all of bolt's */
+	atomic_bool dirty;	     /* the back end may have more than the records name */
 };
 
 struct db {

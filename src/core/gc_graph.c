@@ -32,20 +32,26 @@ static uint64_t hash(unsigned int type, const char *ns, const char *key, size_t 
 	return h ^ h >> 32;
 }
 
-struct gc_node *gc_graph_find(const struct gc_graph *g, unsigned int type, const char *ns,
-			      struct bolt_slice key)
+static struct gc_node *find(const struct gc_graph *g, uint64_t h, unsigned int type, const char *ns,
+			    struct bolt_slice key)
 {
-	struct gc_node *n = g->table[hash(type, ns, key.data, key.len) & (g->n_table - 1)];
+	struct gc_node *n = g->table[h & (g->n_table - 1)];
 
-	while (n && !(n->type == type && strlen(n->key) == key.len &&
+	while (n && !(n->hash == h && n->type == type && n->key_len == key.len &&
 		      memcmp(n->key, key.data, key.len) == 0 && strcmp(n->ns, ns) == 0))
 		n = n->hash_next;
 	return n;
 }
 
+struct gc_node *gc_graph_find(const struct gc_graph *g, unsigned int type, const char *ns,
+			      struct bolt_slice key)
+{
+	return find(g, hash(type, ns, key.data, key.len), type, ns, key);
+}
+
 static void insert(struct gc_graph *g, struct gc_node *n)
 {
-	size_t at = hash(n->type, n->ns, n->key, strlen(n->key)) & (g->n_table - 1);
+	size_t at = n->hash & (g->n_table - 1);
 
 	n->hash_next = g->table[at];
 	g->table[at] = n;
@@ -69,7 +75,8 @@ struct gc_node *gc_graph_node(struct gc_graph *g, unsigned int type, const char 
 {
 	/* A key is text: what follows a NUL in it can not be named by anybody. */
 	struct bolt_slice k = bolt_b(key.data, strnlen(key.data, key.len));
-	struct gc_node *n = gc_graph_find(g, type, ns, k);
+	uint64_t h = hash(type, ns, k.data, k.len);
+	struct gc_node *n = find(g, h, type, ns, k);
 
 	if (n)
 		return n;
@@ -80,6 +87,8 @@ struct gc_node *gc_graph_node(struct gc_graph *g, unsigned int type, const char 
 		return NULL;
 	n->type = type;
 	n->ns = ns;
+	n->hash = h;
+	n->key_len = k.len;
 	n->key = arena_strndup(g->arena, k.data, k.len);
 	if (!n->key)
 		return NULL;

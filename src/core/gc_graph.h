@@ -38,6 +38,8 @@ struct gc_node {
 	struct gc_node *next; /* in order of making */
 	struct gc_edge *edges;
 	const char *ns, *key;
+	uint64_t hash;
+	size_t key_len;
 	unsigned int type;
 	enum gc_mark mark;
 	bool present;

@@ -533,6 +533,21 @@ static int commit_plan(struct snapshot_call *c, struct bolt_bucket *all, const c
 	return backend_name(c, all, name, &ret->name, err);
 }
 
+/* The record of what was active becomes @new. */
+static int commit_record(struct snapshot_call *c, struct bolt_tx *tx, const char *name,
+			 const struct record *new, struct err *err)
+{
+	struct bolt_bucket *all = find_all(c, tx);
+	int rc = all ? record_delete(all, &c->rec) : -ENOENT;
+
+	if (rc == 0)
+		rc = record_write(all, new);
+	if (rc < 0)
+		return err_errno(err, rc, "write snapshot %s", name);
+	rc = lease_remove(c, tx, c->key, err);
+	return rc < 0 ? rc : lease_add(c, tx, name, err);
+}
+
 static int commit_tx(struct snapshot_call *c, struct bolt_tx *tx, const char *name, struct err *err)
 {
 	struct snapshotter *sn = c->s->sn;
@@ -550,17 +565,61 @@ static int commit_tx(struct snapshot_call *c, struct bolt_tx *tx, const char *na
 		rc = commit_plan(c, all, name, &new, &rebase, err);
 	if (rc < 0)
 		return rc;
-	rc = record_delete(all, &c->rec);
-	if (rc == 0)
-		rc = record_write(all, &new);
-	if (rc < 0)
-		return err_errno(err, rc, "write snapshot %s", name);
-	rc = lease_remove(c, tx, c->key, err);
-	if (rc == 0)
-		rc = lease_add(c, tx, name, err);
+	rc = commit_record(c, tx, name, &new, err);
 	if (rc < 0)
 		return rc;
 	return sn->ops->commit(c->ctx, sn, new.name, c->rec.name, rebase, &c->backend_labels, err);
+}
+
+/* For a back end in another process, in three steps: nobody else's update waits for it. Commits of
+ * one snapshotter come one after the other, so that a name that was free still is; what is left of
+ * one that failed after the second step is collected. */
+struct remote_commit {
+	struct snapshot_call *c;
+	const char *name, *rebase;
+	struct record new;
+};
+
+static int remote_plan(struct bolt_tx *tx, void *arg, struct err *err)
+{
+	struct remote_commit *rc = arg;
+	struct snapshot_call *c = rc->c;
+	struct bolt_bucket *all;
+	int r = SCHEMA_MAKE(tx, &all, c->ctx->ns, "snapshots", c->s->sn->name);
+
+	if (r < 0)
+		return err_errno(err, r, "make bucket of %s", c->s->sn->name);
+	if (bolt_bucket(all, bolt_s(rc->name)))
+		return err_set(err, ERR_ALREADY_EXISTS, "snapshot \"%s\"", rc->name);
+	r = find(tx, c, err);
+	return r < 0 ? r : commit_plan(c, all, rc->name, &rc->new, &rc->rebase, err);
+}
+
+static int remote_record(struct bolt_tx *tx, void *arg, struct err *err)
+{
+	struct remote_commit *rc = arg;
+
+	return commit_record(rc->c, tx, rc->name, &rc->new, err);
+}
+
+static int commit_remote(struct snapshot_call *c, const char *name, struct err *err)
+{
+	struct remote_commit rc = {.c = c, .name = name};
+	struct snapshotter *sn = c->s->sn;
+	int r;
+	READ_GUARD(&c->s->lock);
+	MUTEX_GUARD(&c->s->commit_lock);
+
+	r = db_update(c->ctx, c->db, remote_plan, &rc, err);
+	if (r == 0)
+		r = sn->ops->commit(c->ctx, sn, rc.new.name, c->rec.name, rc.rebase,
+				    &c->backend_labels, err);
+	if (r < 0)
+		return r;
+	r = db_update_always(c->db, remote_record, &rc, err);
+	if (r < 0)
+		c->s->dirty = true;
+	return r;
 }
 
 /* A transaction of its own: what the back end does can not be run again. */
@@ -600,7 +659,7 @@ int snapshot_commit(struct ctx *ctx, struct db *db, const char *snapshotter, con
 	if (rc == 0)
 		rc = ctx_check(ctx, err);
 	if (rc == 0)
-		rc = commit(&c, name, err);
+		rc = c.s->sn->remote ? commit_remote(&c, name, err) : commit(&c, name, err);
 	if (rc < 0)
 		return rc;
 	db_mark_dirty(db, false);
@@ -717,6 +776,13 @@ int snapshot_update(struct ctx *ctx, struct db *db, const char *snapshotter,
 	in.labels = c.backend_labels;
 	rc = c.s->sn->ops->update(ctx, c.s->sn, &in, NULL, 0, &backend, err);
 	return rc < 0 ? rc : info_merge(ctx->arena, &c.rec, &backend, ret, err);
+}
+
+bool snapshot_is_remote(struct db *db, const char *snapshotter)
+{
+	struct db_snapshotter *s = db_find_snapshotter(db, snapshotter, NULL);
+
+	return s && s->sn->remote;
 }
 
 int snapshot_cleanup(struct ctx *ctx, struct db *db, const char *snapshotter, struct err *err)

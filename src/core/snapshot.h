@@ -65,6 +65,10 @@ struct snapshotter {
 	const struct snapshotter_ops *ops;
 	const char *name; /* overlayfs, native, ... */
 	bool can_rebase;
+	/* Another process, which may take its time: no transaction is held over its calls. It may
+	 * say -ERR_ALREADY_EXISTS to a prepare with the label containerd.io/snapshot.ref when it
+	 * has, or can get, that snapshot by itself. */
+	bool remote;
 };
 
 int snapshot_stat(struct ctx *ctx, struct db *db, const char *snapshotter, const char *key,
@@ -93,6 +97,8 @@ int snapshot_remove(struct ctx *ctx, struct db *db, const char *snapshotter, con
 		    struct err *err) _must_check_;
 int snapshot_list(struct ctx *ctx, struct db *db, const char *snapshotter, const struct filter *f,
 		  struct snapshot_info **ret, size_t *ret_n, struct err *err) _must_check_;
+/* Whether its snapshots may come from elsewhere than layers: see struct snapshotter. */
+bool snapshot_is_remote(struct db *db, const char *snapshotter);
 int snapshot_cleanup(struct ctx *ctx, struct db *db, const char *snapshotter,
 		     struct err *err) _must_check_;
 const char *snapshot_field(const void *info, const char *const *path, size_t n);

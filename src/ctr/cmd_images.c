@@ -5,6 +5,7 @@
 
 #include "base/time.h"
 #include "ctr/cmd_snapshots.h"
+#include "ctr/documents.h"
 #include "ctr/image_walk.h"
 #include "ctr/record.h"
 #include "oci/platform.h"
@@ -48,6 +49,8 @@ static int host_platform(struct ctr *c, struct platform *ret, struct err *err)
 }
 
 /* ---- list ---- */
+
+#define LIST_TOGETHER 128
 
 static const struct ctr_flag list_flags[] = {
 	{"quiet", 'q', CTR_BOOL, "print only the names"},
@@ -118,6 +121,29 @@ static int add_image(struct ctr *c, struct table *t, const PB_IMAGES(Image) * im
 	return 0;
 }
 
+/* Some images, whose documents are forgotten afterwards. */
+static int add_images(struct ctr *c, struct table *t, PB_IMAGES(Image) * *images, size_t n,
+		      const struct platform *host, const char *snapshotter, struct err *err)
+{
+	struct arena *a _cleanup_arena_ = arena_new(0), *own = c->ctx.arena;
+	struct descriptor targets[LIST_TOGETHER];
+	struct documents docs;
+	int r = a && documents_init(&docs, a) == 0 ? 0 : err_nomem(err);
+
+	if (r < 0)
+		return r;
+	c->ctx.arena = a;
+	c->documents = &docs;
+	for (size_t i = 0; i < n; i++)
+		targets[i] = images_target(images[i]);
+	r = image_walk_prefetch(c, targets, n, host, err);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = add_image(c, t, images[i], host, snapshotter, err);
+	c->documents = NULL;
+	c->ctx.arena = own;
+	return r;
+}
+
 static int run_list(struct ctr *c, struct err *err)
 {
 	struct table t _cleanup_table_ = TABLE_INIT(1, 8, 1, ' ');
@@ -140,8 +166,10 @@ static int run_list(struct ctr *c, struct err *err)
 	}
 	table_printf(&t, "REF\tTYPE\tDIGEST\tSIZE\tPLATFORMS\tLABELS\t%s\n",
 		     snapshotter ? "UNPACKED SIZE\t" : "");
-	for (size_t i = 0; r == 0 && i < resp->n_images; i++)
-		r = add_image(c, &t, resp->images[i], &host, snapshotter, err);
+	for (size_t i = 0; r == 0 && i < resp->n_images; i += LIST_TOGETHER)
+		r = add_images(c, &t, resp->images + i,
+			       MIN(resp->n_images - i, (size_t)LIST_TOGETHER), &host, snapshotter,
+			       err);
 	return r < 0 ? r : table_print(&t, err);
 }
 

@@ -64,6 +64,7 @@ struct ctr_flag {
 };
 
 struct ctr;
+struct documents;
 
 struct ctr_command {
 	const char *name;
@@ -105,7 +106,8 @@ struct ctr {
 	struct ctr_level *level; /* the command that runs */
 	const char *const *args; /* positional arguments, NULL-terminated */
 	size_t n_args;
-	struct client *client; /* after ctr_connect() */
+	struct client *client;	     /* after ctr_connect() */
+	struct documents *documents; /* that were read ahead, NULL = none */
 };
 
 /* ---- Flags of the running command, its groups and the global ones. Asking for a flag that no

@@ -3,9 +3,13 @@
  * few levels deep. */
 #include "ctr/image_walk.h"
 
+#include <errno.h>
+
+#include "ctr/documents.h"
 #include "oci/platform.h"
 
 #define DEPTH_MAX 4
+#define PREFETCH_DEPTH 3 /* index, manifest, configuration */
 #define CONFIG_MAX ((size_t)8 << 20)
 
 static int add_size(int64_t *sum, int64_t n, struct err *err)
@@ -18,11 +22,11 @@ static int add_size(int64_t *sum, int64_t n, struct err *err)
 static int read_manifest(struct ctr *c, const struct descriptor *d, struct manifest *ret,
 			 struct err *err)
 {
+	const char *text;
 	size_t len;
-	char *text;
 	int r;
 
-	r = client_content_read(c->client, &c->ctx, d->digest, MANIFEST_MAX, &text, &len, err);
+	r = documents_read(c->documents, c, d->digest, MANIFEST_MAX, &text, &len, err);
 	return r < 0 ? r : manifest_parse(c->ctx.arena, d->media_type, text, len, ret, err);
 }
 
@@ -87,13 +91,13 @@ static int config_platform(struct ctr *c, const struct descriptor *d, struct lab
 {
 	struct image_config config;
 	struct platform p;
+	const char *text;
 	size_t len;
-	char *text;
 	int r;
 
 	if (!media_is_config(d->media_type))
 		return 0;
-	r = client_content_read(c->client, &c->ctx, d->digest, CONFIG_MAX, &text, &len, err);
+	r = documents_read(c->documents, c, d->digest, CONFIG_MAX, &text, &len, err);
 	if (r == 0)
 		r = image_config_parse(c->ctx.arena, text, len, &config, err);
 	if (r < 0)
@@ -147,6 +151,70 @@ int image_walk_platforms(struct ctr *c, const struct descriptor *target, const c
 		return err_nomem(err);
 	*ret = text;
 	return 0;
+}
+
+/* ---- Many images ---- */
+
+struct wanted {
+	const char **v;
+	size_t n, cap;
+};
+
+static int want_digest(struct ctr *c, struct wanted *w, const char *digest)
+{
+	const char **grown = arena_grow(c->ctx.arena, w->v, &w->cap, w->n + 1, sizeof(*grown));
+
+	if (!grown)
+		return -ENOMEM;
+	w->v = grown;
+	w->v[w->n++] = digest;
+	return 0;
+}
+
+/* What follows from a manifest or index that was read: the configuration, or the manifest for
+ * @host. */
+static int want_below(struct ctr *c, struct descriptor *d, const struct platform *host,
+		      struct wanted *w)
+{
+	struct manifest m;
+	size_t len;
+	const char *text = documents_get(c->documents, d->digest, &len);
+
+	d->digest = NULL;
+	if (!text || manifest_parse(c->ctx.arena, d->media_type, text, len, &m, NULL) < 0)
+		return 0;
+	if (!m.is_index)
+		return media_is_config(m.config.media_type) ? want_digest(c, w, m.config.digest)
+							    : 0;
+	if (image_choose_child(&m, host, d, NULL) < 0) {
+		d->digest = NULL;
+		return 0;
+	}
+	return want_digest(c, w, d->digest);
+}
+
+int image_walk_prefetch(struct ctr *c, struct descriptor *targets, size_t n,
+			const struct platform *host, struct err *err)
+{
+	struct wanted w = {};
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		if (media_is_index(targets[i].media_type) ||
+		    media_is_manifest(targets[i].media_type))
+			r = want_digest(c, &w, targets[i].digest);
+		else
+			targets[i].digest = NULL;
+	for (int depth = 0; r == 0 && depth < PREFETCH_DEPTH && w.n; depth++) {
+		r = documents_fetch(c->documents, c, w.v, w.n, MANIFEST_MAX, err);
+		if (r < 0)
+			return r;
+		w.n = 0;
+		for (size_t i = 0; r == 0 && i < n; i++)
+			if (targets[i].digest)
+				r = want_below(c, &targets[i], host, &w);
+	}
+	return r < 0 ? err_nomem(err) : 0;
 }
 
 /* ---- Completeness ---- */

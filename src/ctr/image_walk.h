@@ -13,6 +13,11 @@ int image_walk_size(struct ctr *c, const struct descriptor *target, const struct
 int image_walk_platforms(struct ctr *c, const struct descriptor *target, const char **ret,
 			 struct err *err) _must_check_;
 
+/* Reads the documents of @n images together into c->documents, as far as the two above need them.
+ * @targets is used up. */
+int image_walk_prefetch(struct ctr *c, struct descriptor *targets, size_t n,
+			const struct platform *host, struct err *err) _must_check_;
+
 struct image_check {
 	bool available;		      /* index and manifest are there, so the rest is known */
 	size_t n_required, n_present; /* configuration and layers */

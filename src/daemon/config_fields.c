@@ -76,16 +76,14 @@ const struct config_field config_fields[] = {
 	CFG_SUB("debug", CFG_TABLE, NULL, debug_fields, "logging"),
 	CFG_FIELD("plugins", CFG_ANY, "{}", "tables of plugins by type.id"),
 	CFG_SUB("cgroup", CFG_TABLE, NULL, cgroup_fields, "the daemon's cgroup"),
-	CFG_SUB_UNHONOURED("proxy_plugins", CFG_MAP, NULL, proxy_fields,
-			   "plugins behind a gRPC socket"),
+	CFG_SUB("proxy_plugins", CFG_MAP, NULL, proxy_fields, "plugins behind a gRPC socket"),
 	CFG_SUB("timeouts", CFG_TABLE, NULL, timeout_fields, "limits of time"),
-	CFG_SUB_UNHONOURED("stream_processors", CFG_MAP,
-			   "{'io.containerd.ocicrypt.decoder.v1.tar' = {accepts=['" LAYER
-			   "tar+encrypted'], returns='" LAYER "tar', " DECODER_ARGS "}, "
-			   "'io.containerd.ocicrypt.decoder.v1.tar.gzip' = {accepts=['" LAYER
-			   "tar+gzip+encrypted'], returns='" LAYER "tar+gzip', " DECODER_ARGS "}}",
-			   processor_fields,
-			   "programs that turn layers of one media type into another"),
+	CFG_SUB("stream_processors", CFG_MAP,
+		"{'io.containerd.ocicrypt.decoder.v1.tar' = {accepts=['" LAYER
+		"tar+encrypted'], returns='" LAYER "tar', " DECODER_ARGS "}, "
+		"'io.containerd.ocicrypt.decoder.v1.tar.gzip' = {accepts=['" LAYER
+		"tar+gzip+encrypted'], returns='" LAYER "tar+gzip', " DECODER_ARGS "}}",
+		processor_fields, "programs that turn layers of one media type into another"),
 	CFG_OLD("grpc",
 		"moved to plugins.'io.containerd.server.v1.grpc' and '...grpc-tcp' in version 4"),
 	CFG_OLD("ttrpc", "moved to plugins.'io.containerd.server.v1.ttrpc' in version 4"),

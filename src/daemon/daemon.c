@@ -147,6 +147,7 @@ static void *finish(void *arg)
 		runtime_disconnect(d->services.runtime);
 	if (d->shim_sandboxes)
 		shim_controller_disconnect(d->shim_sandboxes);
+	proxies_disconnect(d);
 	if (loop_post(d->loop, finished, d) < 0)
 		loop_stop(d->loop);
 	return NULL;
@@ -260,8 +261,8 @@ static void *start_plugins(void *arg)
 	struct daemon *d = arg;
 	int64_t began = time_mono();
 	char took[40];
-	int r = plugins_start(plugin_table, plugin_table_n, d->config, d, NULL, &d->plugins,
-			      &d->start_err);
+	int r = plugins_start(plugin_table, plugin_table_n, d->config, d, plugin_proxy_init,
+			      &d->plugins, &d->start_err);
 	if (r == 0 && d->grpc_fd < 0)
 		r = no_server(d);
 	if (r < 0) {
@@ -335,6 +336,7 @@ static void teardown(struct daemon *d)
 		pool_free(d->pool);
 	if (d->plugins)
 		plugins_stop(d->plugins);
+	proxies_free(d);
 	if (d->grpc)
 		grpc_server_free(d->grpc);
 	if (d->grpc_tcp)

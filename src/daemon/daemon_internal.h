@@ -18,10 +18,12 @@
 struct cri;
 struct cri_config;
 struct front;
+struct proxy;
 struct restart_monitor;
 
 #define DAEMON_SERVICES_MAX 32
 #define DAEMON_FRONTS_MAX 8
+#define DAEMON_PROXIES_MAX 64
 
 struct daemon {
 	const struct config *config;
@@ -34,6 +36,8 @@ struct daemon {
 	struct sandbox_controllers sandboxers;
 	struct sandbox_controller *shim_sandboxes; /* NULL = there are none */
 	struct cri *cri;			   /* NULL = there is none */
+	struct proxy *proxies[DAEMON_PROXIES_MAX]; /* of proxy_plugins */
+	size_t n_proxies;
 	struct rpc_service tables[DAEMON_SERVICES_MAX];
 	size_t n_tables;
 	struct rpc_service ttrpc_events;
@@ -65,6 +69,11 @@ struct daemon {
 
 /* grpc_server_options.on_done: what went wrong is logged here. */
 void daemon_call_done(void *arg, const char *path, int code, const char *text, int64_t ns);
+/* Starts a plugin of proxy_plugins. */
+plugin_init_fn plugin_proxy_init;
+/* While the loop runs; and after it. */
+void proxies_disconnect(struct daemon *d);
+void proxies_free(struct daemon *d);
 
 /* Introspection's view of the plugin set. */
 extern const struct introspection_ops daemon_introspection;

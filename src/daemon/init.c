@@ -25,6 +25,7 @@
 #include "daemon/plugin_inits.h"
 #include "daemon/servers.h"
 #include "oci/platform.h"
+#include "plugins/differ/processor.h"
 #include "plugins/mounts/manager.h"
 #include "plugins/restart/monitor.h"
 #include "plugins/runtime/runtime.h"
@@ -230,12 +231,28 @@ static int open_metadata(struct plugin_init *in, struct db_options o, struct db 
 	}
 }
 
+/* The store of this process, or that of a proxy plugin when this one is disabled. */
+static int the_content(struct plugin_init *in, void **ret, struct err *err)
+{
+	const char *type = PLUGIN_TYPE("content.v1");
+	const struct plugin_state *first = plugin_next(in->set, type, NULL);
+	if (!first)
+		return plugin_get_first(in->set, type, ret, err);
+	if (plugin_next(in->set, type, first))
+		return err_set(err, ERR_FAILED_PRECONDITION,
+			       "multiple plugins registered for %s: disable %s.content to use "
+			       "that of proxy_plugins",
+			       type, type);
+	*ret = first->instance;
+	return 0;
+}
+
 int plugin_metadata_bolt_init(struct plugin_init *in, struct err *err)
 {
 	struct daemon *d = daemon_of(in);
 	void *content, *events;
 	struct db *db;
-	int r = plugin_get(in->set, PLUGIN_TYPE("content.v1"), "content", &content, err);
+	int r = the_content(in, &content, err);
 	if (r == 0)
 		r = plugin_get(in->set, PLUGIN_TYPE("event.v1"), "exchange", &events, err);
 	char *path = r == 0 ? path_join(in->arena, in->root, "meta.db") : NULL;
@@ -297,14 +314,88 @@ PRESENT(service_introspection_service)
 PRESENT(service_namespaces_service)
 PRESENT(service_snapshots_service)
 PRESENT(service_tasks_service)
-PRESENT(differ_walking)
 PRESENT(lease_manager)
 PRESENT(shim_manager)
 PRESENT(sandbox_store_local)
 
+/* ---- differs ---- */
+
+static int processors_load(struct plugin_init *in, struct processors **ret, struct err *err)
+{
+	const struct toml_value *map = toml_get(in->config->tree, "stream_processors");
+	struct arena *a = in->arena;
+	struct processors *all = arena_new_obj(a, struct processors);
+	size_t n = map ? map->table.n : 0;
+	if (!all || !(all->v = arena_new_array(a, struct processor, n + 1)))
+		return err_nomem(err);
+	for (; all->n < n; all->n++) {
+		const struct toml_value *t = map->table.v[all->n].value;
+		struct processor *p = &all->v[all->n];
+		*p = (struct processor){.id = map->table.v[all->n].key,
+					.accepts = config_get_strings(a, t, "accepts"),
+					.returns = config_get_string(t, "returns"),
+					.path = config_get_string(t, "path"),
+					.args = config_get_strings(a, t, "args"),
+					.env = config_get_strings(a, t, "env")};
+		if (!p->accepts || !p->args || !p->env)
+			return err_nomem(err);
+	}
+	*ret = all;
+	return 0;
+}
+
+static void differ_stop(void *p)
+{
+	struct differ *d = p;
+	d->ops->free(d);
+}
+
+int plugin_differ_walking_init(struct plugin_init *in, struct err *err)
+{
+	struct processors *processors = NULL;
+	struct differ *d;
+	int r = processors_load(in, &processors, err);
+	if (r == 0)
+		r = walking_new(daemon_of(in)->services.db, processors, &d, err);
+	if (r < 0)
+		return r;
+	in->instance = d;
+	in->stop = differ_stop;
+	return 0;
+}
+
+/* The differs of these names, in this order. */
+static int differs_load(struct plugin_init *in, const char *const *names, struct differs *ret,
+			struct err *err)
+{
+	size_t n = 0;
+	while (names[n])
+		n++;
+	*ret = (struct differs){.v = arena_new_array(in->arena, struct differ *, n + 1)};
+	if (!ret->v)
+		return err_nomem(err);
+	for (; *names; names++) {
+		void *d;
+		int r = plugin_get(in->set, PLUGIN_TYPE("differ.v1"), *names, &d, err);
+		if (r < 0)
+			return err_prefix(err, "needed differ %s", *names);
+		ret->v[ret->n++] = d;
+	}
+	return 0;
+}
+
 int plugin_service_diff_service_init(struct plugin_init *in, struct err *err)
 {
-	daemon_of(in)->services.diff_sync_fs = cfg_bool(in, "sync_fs");
+	struct daemon *d = daemon_of(in);
+	struct differs *all = arena_new_obj(in->arena, struct differs);
+	const char *const *names = cfg_strings(in, "default");
+	if (!all || !names)
+		return err_nomem(err);
+	int r = differs_load(in, names, all, err);
+	if (r < 0)
+		return r;
+	d->services.differs = all;
+	d->services.diff_sync_fs = cfg_bool(in, "sync_fs");
 	return 0;
 }
 
@@ -480,6 +571,25 @@ int plugin_image_verifier_bindir_init(struct plugin_init *in, struct err *err)
 	return 0;
 }
 
+/* Snapshotters of proxy plugins that want to know the image a layer is of. */
+static int remotes_load(struct plugin_init *in, struct transfer_options *o, struct err *err)
+{
+	const struct plugin_state *s = NULL;
+	size_t cap = 0;
+	while ((s = plugin_next(in->set, PLUGIN_TYPE("snapshotter.v1"), s))) {
+		const char *v = labels_get(&s->exports, "enable_remote_snapshot_annotations");
+		if (!v || !streq(v, "true"))
+			continue;
+		const char **grown =
+			arena_grow(in->arena, o->annotated, &cap, o->n_annotated + 1, sizeof(*v));
+		if (!grown)
+			return err_nomem(err);
+		grown[o->n_annotated++] = s->plugin->id;
+		o->annotated = grown;
+	}
+	return 0;
+}
+
 static void transfer_stop(void *p)
 {
 	transfer_free(p);
@@ -506,7 +616,7 @@ static int unpack_rule(struct plugin_init *in, const struct toml_value *t,
 		.config_type = str_or(config_get_string(t, "config_type"), ""),
 		.layer_types = config_get_strings(in->arena, t, "layer_types")};
 	const char *platform = config_get_string(t, "platform");
-	const char *differ = str_or(config_get_string(t, "differ"), "walking");
+	const char *differs[] = {config_get_string(t, "differ"), NULL};
 	bool optional = config_get_bool(t, "optional");
 	int x = str_empty(platform) ? 0 : platform_parse(in->arena, platform, &r.platform, err);
 	if (x < 0)
@@ -519,10 +629,9 @@ static int unpack_rule(struct plugin_init *in, const struct toml_value *t,
 		return optional ? 0
 				: err_set(err, ERR_NOT_FOUND, "unpack_config: snapshotter %s",
 					  r.snapshotter);
-	if (!streq(differ, "walking"))
-		return optional ? 0
-				: err_set(err, ERR_UNIMPLEMENTED, "unpack_config: differ %s",
-					  differ);
+	x = str_empty(differs[0]) ? 0 : differs_load(in, differs, &r.differs, err);
+	if (x < 0)
+		return optional ? 0 : err_prefix(err, "unpack_config");
 	*ret = r;
 	return 1;
 }
@@ -569,7 +678,19 @@ int plugin_transfer_local_init(struct plugin_init *in, struct err *err)
 	if (r < 0 && r != -ERR_NOT_FOUND)
 		return r;
 	o.verifier = verifier;
+	/* The diff service may be disabled. */
+	struct differs *own = arena_new_obj(in->arena, struct differs);
+	if (!own)
+		return err_nomem(err);
+	if (!d->services.differs) {
+		r = differs_load(in, (const char *const[]){"walking", NULL}, own, err);
+		if (r < 0)
+			return r;
+	}
+	o.differs = d->services.differs ? d->services.differs : own;
 	r = unpack_rules(in, &o, err);
+	if (r == 0)
+		r = remotes_load(in, &o, err);
 	if (r < 0)
 		return r;
 	r = o.temp ? transfer_new(&o, &d->services.transfer, err) : err_nomem(err);

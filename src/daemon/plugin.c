@@ -91,7 +91,7 @@ static const char *proxy_type(const char *type)
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(types); i++)
-		if (streq(types[i].name, type))
+		if (streq(types[i].name, type) || streq(types[i].type, type))
 			return types[i].type;
 	return NULL;
 }

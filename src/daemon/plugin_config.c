@@ -341,8 +341,8 @@ const struct config_field server_ttrpc_fields[] = {
 };
 
 const struct config_field service_diff_fields[] = {
-	CFG_UNHONOURED("default", CFG_STRINGS, "['walking']",
-		       "differs in the order in which they are tried"),
+	CFG_FIELD("default", CFG_STRINGS, "['walking']",
+		  "differs in the order in which they are tried"),
 	CFG_FIELD("sync_fs", CFG_BOOL, "false", "syncfs after applying a layer"),
 	CFG_END,
 };
@@ -407,7 +407,8 @@ const struct config_field otlp_fields[] = {
 static const struct config_field transfer_unpack_fields[] = {
 	CFG_FIELD("platform", CFG_STRING, NULL, "platform"),
 	CFG_FIELD("snapshotter", CFG_STRING, NULL, "snapshotter"),
-	CFG_FIELD("differ", CFG_STRING, NULL, "differ"),
+	CFG_FIELD("differ", CFG_STRING, NULL,
+		  "differ that unpacks for it; the diff service's when empty"),
 	CFG_FIELD("config_type", CFG_STRING, NULL, "media type of the configuration"),
 	CFG_FIELD("layer_types", CFG_STRINGS, NULL, "media types of layers"),
 	CFG_FIELD("optional", CFG_BOOL, NULL, "leave it out when the plugin is missing"),

@@ -142,6 +142,7 @@ void rpc_client_die(struct rpc_client *c, const char *text)
 	if (!c->dead)
 		snprintf(c->dead_text, sizeof(c->dead_text), "%s", text);
 	c->dead = true;
+	atomic_store(&c->lost, true);
 	while (c->streams)
 		rpc_stream_end(c->streams, ERR_UNAVAILABLE, c->dead_text);
 }
@@ -160,6 +161,11 @@ void rpc_client_free(struct rpc_client *c)
 {
 	if (loop_is_current(c->hub.loop) || loop_post(c->hub.loop, client_teardown, c) < 0)
 		client_teardown(c);
+}
+
+bool rpc_client_lost(struct rpc_client *c)
+{
+	return atomic_load(&c->lost);
 }
 
 static char *name_put(char **p, const char *s)
@@ -321,7 +327,7 @@ int rpc_stream_send(struct rpc_stream *s, const ProtobufCMessage *msg, struct er
 
 	if (r < 0)
 		return r;
-	r = rpc_pipe_put(&s->pipe, m, RPC_STREAM_SHARE, true, NULL, err);
+	r = rpc_pipe_put(&s->pipe, m, RPC_STREAM_SHARE, true, s->ctx, err);
 	if (r < 0)
 		return r;
 	stream_mark(s);
@@ -352,11 +358,16 @@ int rpc_stream_recv(struct rpc_stream *s, struct arena *arena,
 	opened = atomic_exchange(&s->reading, true);
 	if (!opened)
 		stream_mark(s);
-	r = rpc_pipe_take(&s->pipe, NULL, &m, err);
+	r = rpc_pipe_take(&s->pipe, s->ctx, &m, err);
 	if (r <= 0)
 		return r;
 	r = rpc_unpack(arena, desc, m->p, m->n, ret, err);
 	return r < 0 ? r : 1;
+}
+
+void rpc_stream_bind(struct rpc_stream *s, const struct ctx *ctx)
+{
+	s->ctx = ctx;
 }
 
 void rpc_stream_cancel(struct rpc_stream *s)

@@ -44,9 +44,12 @@ void grpc_server_stats(const struct grpc_server *s, rpc_stats_fn fn, void *arg);
 const struct rpc_service *const *grpc_server_services(const struct grpc_server *s, size_t *ret_n);
 
 struct grpc_client_options {
-	size_t max_recv;      /* 0 = 16 MiB */
-	int64_t keepalive_ns; /* PING when nothing came for so long; the connection counts as dead
-				 after another 20 s. 0 = off */
+	size_t max_recv; /* 0 = 16 MiB */
+	/* PING when a call is open and nothing came for so long; the connection counts as dead
+	 * after another 20 s. As other servers close a connection that is pinged more often than
+	 * they like, a call that stays silent is asked for again only after some minutes. 0 = off
+	 */
+	int64_t keepalive_ns;
 };
 
 /* Takes over a connected socket. The loop must run on another thread than those that make blocking

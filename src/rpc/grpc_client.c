@@ -15,6 +15,8 @@
 #include "version.h"
 
 #define KEEPALIVE_GRACE_NS (20 * NSEC_PER_SEC)
+/* Between two PINGs without an answer to a call between them: what gRPC's servers in Go allow. */
+#define KEEPALIVE_SPACE_NS (305 * NSEC_PER_SEC)
 
 struct gstream {
 	struct rpc_stream s; /* first */
@@ -35,7 +37,10 @@ struct grpc_client {
 	nghttp2_session_callbacks *callbacks;
 	struct loop_source *keepalive;
 	int64_t keepalive_ns;
-	bool pinged;
+	bool pinged;	   /* and nothing came since */
+	bool watching;	   /* the timer runs */
+	bool heard;	   /* something of a call came since the last PING */
+	int64_t last_ping; /* 0 = none yet */
 };
 
 static struct grpc_client *client_of(struct h2_conn *h2)
@@ -97,7 +102,12 @@ static void stream_open(struct rpc_stream *s)
 
 	g->status = -1;
 	g->reader.max = c->base.max_recv;
+	if (c->keepalive && !c->watching) {
+		c->watching = true;
+		loop_timer_set(c->keepalive, time_mono() + c->keepalive_ns);
+	}
 	if (!nghttp2_session_check_request_allowed(c->h2.session)) {
+		atomic_store(&c->base.lost, true);
 		rpc_stream_end(s, ERR_UNAVAILABLE, "the server is closing the connection");
 		return;
 	}
@@ -228,6 +238,10 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
 	struct gstream *g;
 
 	c->pinged = false;
+	if (frame->hd.type == NGHTTP2_GOAWAY)
+		atomic_store(&c->base.lost, true);
+	if (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA)
+		c->heard = true;
 	if ((frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) ||
 	    !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
 		return 0;
@@ -323,6 +337,7 @@ static void client_lost(struct grpc_client *c, const char *text)
 	loop_source_free(TAKE_PTR(c->keepalive));
 	rpc_hub_ref(&c->base.hub);
 	c->base.dead = true;
+	atomic_store(&c->base.lost, true);
 	snprintf(c->base.dead_text, sizeof(c->base.dead_text), "%s", text);
 	h2_conn_done(&c->h2);
 	rpc_client_die(&c->base, text);
@@ -342,23 +357,34 @@ static void client_flushed(struct rpc_hub *h)
 		conn_closed(&c->h2);
 }
 
-/* Every @keepalive_ns of silence a PING; dead when nothing came for some time after it. */
+/* When the next PING is due: after a time of silence, and not too soon after the one before. */
+static int64_t keepalive_due(const struct grpc_client *c)
+{
+	int64_t due = c->h2.last_recv + c->keepalive_ns;
+
+	return c->last_ping && !c->heard ? MAX(due, c->last_ping + KEEPALIVE_SPACE_NS) : due;
+}
+
 static void keepalive_tick(void *arg)
 {
 	struct grpc_client *c = arg;
-	int64_t now = time_mono();
-	int64_t due = c->h2.last_recv + c->keepalive_ns;
+	int64_t now = time_mono(), due = keepalive_due(c);
 
-	if (now < due) {
-		c->pinged = false;
-		loop_timer_set(c->keepalive, due);
-		return;
-	}
 	if (c->pinged) {
 		client_lost(c, "the server does not answer: keepalive timeout");
 		return;
 	}
+	if (!c->base.streams) {
+		c->watching = false;
+		return;
+	}
+	if (now < due) {
+		loop_timer_set(c->keepalive, due);
+		return;
+	}
 	c->pinged = true;
+	c->heard = false;
+	c->last_ping = now;
 	nghttp2_submit_ping(c->h2.session, NGHTTP2_FLAG_NONE, NULL);
 	loop_timer_set(c->keepalive, now + KEEPALIVE_GRACE_NS);
 	client_flushed(&c->base.hub);
@@ -405,8 +431,7 @@ static void client_attach(void *arg)
 
 	c->h2.fd = -1;
 	if (c->keepalive_ns)
-		r = loop_add_timer(l, time_mono() + c->keepalive_ns, keepalive_tick, c,
-				   &c->keepalive);
+		r = loop_add_timer(l, 0, keepalive_tick, c, &c->keepalive);
 	if (r == 0)
 		r = h2_conn_init(&c->h2, l, fd, conn_closed);
 	if (r < 0) {

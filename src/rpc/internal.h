@@ -249,6 +249,7 @@ struct rpc_client {
 	struct rpc_stream *streams; /* opened and not ended */
 	bool dead;		    /* connection gone */
 	char dead_text[128];	    /* why */
+	atomic_bool lost;	    /* dead, or about to be: takes no more calls */
 };
 
 struct rpc_stream {
@@ -265,6 +266,7 @@ struct rpc_stream {
 	struct loop_source *timer;
 	bool canceled; /* pipe.mu */
 	atomic_bool reading;
+	const struct ctx *ctx; /* of who waits, or NULL */
 };
 
 void rpc_client_init(struct rpc_client *c, struct loop *l, const struct rpc_hub_ops *hops,

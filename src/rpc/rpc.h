@@ -105,6 +105,9 @@ struct rpc_pending;
 /* Ends all calls with Unavailable and closes. Not from a callback of this client. Any thread but
  * only once. */
 void rpc_client_free(struct rpc_client *c);
+/* True once the connection is gone or the peer takes no more calls: further calls fail with
+ * Unavailable. Any thread. */
+bool rpc_client_lost(struct rpc_client *c);
 
 /* Blocking unary call (never on the loop's thread). Namespace, lease and deadline go with it from
  * @ctx; the reply is in ctx->arena.
@@ -134,6 +137,9 @@ int rpc_stream_close_send(struct rpc_stream *s, struct err *err) _must_check_;
 int rpc_stream_recv(struct rpc_stream *s, struct arena *arena,
 		    const ProtobufCMessageDescriptor *desc, void *ret /* T ** */,
 		    struct err *err) _must_check_;
+/* From here on waiting in rpc_stream_send() and rpc_stream_recv() ends with @ctx, too, which lives
+ * as long as @s. The stream itself goes on. */
+void rpc_stream_bind(struct rpc_stream *s, const struct ctx *ctx);
 /* Wakes a blocked rpc_stream_recv with -ERR_CANCELED and resets the stream. Any thread. */
 void rpc_stream_cancel(struct rpc_stream *s);
 void rpc_stream_free(struct rpc_stream *s); /* cancels when it has not ended */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* containerd.services.content.v1.Content */
 #include "core/content.h"
-#include "base/fd.h"
 #include "base/str.h"
 #include "services/pb.h"
 #include "services/services.h"
@@ -10,7 +9,6 @@
 #define DESC(x) containerd__services__content__v1__##x##__descriptor
 
 #define LIST_BATCH 100
-#define READ_CHUNK (1u << 20)
 
 static int info_to_pb(struct arena *a, const struct content_info *i, CO(Info) * *ret,
 		      struct err *err)
@@ -108,46 +106,30 @@ static int delete (struct rpc_call *call, const void *req, struct err *err)
 	return e < 0 ? e : pb_send_empty(call, err);
 }
 
+struct read_call {
+	struct rpc_call *call;
+	int64_t sent;
+};
+
+/* The offset of an answer counts within the stream, not within the blob. */
+static int send_piece(void *arg, const void *p, size_t n, struct err *err)
+{
+	struct read_call *r = arg;
+	CO(ReadContentResponse)
+	resp = CONTAINERD__SERVICES__CONTENT__V1__READ_CONTENT_RESPONSE__INIT;
+	resp.offset = r->sent;
+	resp.data = (ProtobufCBinaryData){.data = (uint8_t *)p, .len = n};
+	r->sent += (int64_t)n;
+	return rpc_send(r->call, &resp.base, err);
+}
+
 static int read_(struct rpc_call *call, const void *req, struct err *err)
 {
 	const CO(ReadContentRequest) *r = req;
-	struct ctx *ctx = rpc_ctx(call);
 	struct services *s = rpc_data(call);
-	_cleanup_close_ int fd = -1;
-	_cleanup_free_ uint8_t *chunk = NULL;
-	int64_t size;
-	int e = content_open(ctx, s->db, r->digest, &fd, &size, err);
-	if (e < 0)
-		return e;
-	int64_t offset = MAX(r->offset, (int64_t)0);
-	if (offset > size)
-		return err_set(err, ERR_OUT_OF_RANGE, "read past object length %lld bytes",
-			       (long long)size);
-	int64_t left = size - offset;
-	if (r->size > 0 && r->size < left)
-		left = r->size;
-	chunk = malloc((size_t)MIN(left, (int64_t)READ_CHUNK) + 1);
-	if (!chunk)
-		return err_nomem(err);
-	/* The offset of an answer counts within the stream, not within the blob. */
-	for (int64_t sent = 0; left > 0;) {
-		CO(ReadContentResponse)
-		resp = CONTAINERD__SERVICES__CONTENT__V1__READ_CONTENT_RESPONSE__INIT;
-		ssize_t n = fd_pread_full(fd, chunk, (size_t)MIN(left, (int64_t)READ_CHUNK),
-					  offset + sent);
-		if (n <= 0)
-			return n < 0 ? err_errno(err, (int)n, "read content %s", r->digest)
-				     : err_set(err, ERR_DATA_LOSS,
-					       "content %s is shorter than its record", r->digest);
-		resp.offset = sent;
-		resp.data = (ProtobufCBinaryData){.data = chunk, .len = (size_t)n};
-		e = rpc_send(call, &resp.base, err);
-		if (e < 0)
-			return e;
-		sent += n;
-		left -= n;
-	}
-	return 0;
+	struct read_call c = {.call = call};
+	return content_read_part(rpc_ctx(call), s->db, r->digest, r->offset, r->size, send_piece,
+				 &c, err);
 }
 
 static int status(struct rpc_call *call, const void *req, struct err *err)

@@ -70,15 +70,20 @@ struct subscriber {
 	struct event_subscription *sub;
 	atomic_bool claimed; /* somebody ends it */
 	atomic_int state;
-	struct err err; /* set by who claimed it, before ENDING */
+	int kind;   /* why it ends; set by who claimed it, before ENDING */
+	char *text; /* of that; there are many subscribers, and few that fail: no struct err */
 };
 
 /* The loop waits here for a delivery that is under way, whose subscribers do not block. */
 static void subscriber_end(void *arg)
 {
 	struct subscriber *sb = arg;
+	struct err err = ERR_INIT;
 	event_unsubscribe(sb->sub);
-	rpc_finish(sb->call, sb->err.kind != ERR_CANCELED ? &sb->err : NULL);
+	if (sb->kind != ERR_CANCELED)
+		(void)err_set_raw(&err, (enum err_kind)sb->kind, "%s", sb->text ? sb->text : "");
+	rpc_finish(sb->call, err.kind ? &err : NULL);
+	free(sb->text);
 	free(sb);
 }
 
@@ -87,7 +92,9 @@ static void subscriber_stop(struct subscriber *sb, const struct err *why)
 {
 	if (atomic_exchange(&sb->claimed, true))
 		return;
-	sb->err = *why;
+	sb->kind = why->kind;
+	free(sb->text);
+	sb->text = strdup(why->text);
 	if (!(atomic_fetch_or(&sb->state, ENDING) & READY) ||
 	    loop_post(sb->loop, subscriber_end, sb) == 0)
 		return;
@@ -101,7 +108,7 @@ static void subscriber_canceled(void *arg)
 	struct subscriber *sb = arg;
 	if (atomic_exchange(&sb->claimed, true))
 		return;
-	sb->err.kind = ERR_CANCELED;
+	sb->kind = ERR_CANCELED;
 	if (atomic_fetch_or(&sb->state, ENDING) & READY)
 		subscriber_end(sb);
 }

@@ -12,6 +12,7 @@
 #include "core/gc.h"
 #include "rpc/rpc.h"
 
+struct differs;
 struct event_exchange;
 struct loop;
 struct mount_manager;
@@ -37,6 +38,7 @@ struct services {
 	const struct introspection_ops *introspection;
 	void *introspection_data;
 	const char *introspection_root; /* directory of the file "uuid" */
+	const struct differs *differs;	/* in the order in which they are asked; NULL = none */
 	bool diff_sync_fs;
 	bool no_task_metrics; /* the metrics endpoint tells nothing about tasks */
 };

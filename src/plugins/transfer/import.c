@@ -148,7 +148,8 @@ static int unpack_manifest(struct importer *x, const struct manifest *m,
 			   .config_digest = m->config.digest,
 			   .diff_ids = c->diff_ids,
 			   .layers = arena_new_array(a, struct layer *, m->n_layers + 1),
-			   .n = m->n_layers};
+			   .n = m->n_layers,
+			   .image = x->to->name};
 	struct layer *l = arena_new_array(a, struct layer, m->n_layers + 1);
 	if (!u.layers || !l)
 		return err_nomem(err);
@@ -163,7 +164,11 @@ static int unpack_manifest(struct importer *x, const struct manifest *m,
 			return err_nomem(err);
 		u.layers[i] = &l[i];
 	}
-	return unpack_image(&u, err);
+	int r = unpack_probe(&u, err);
+	if (r == 0)
+		r = unpack_image(&u, err);
+	unpack_done(&u);
+	return r;
 }
 
 /* Into each snapshotter that was asked for this platform. */

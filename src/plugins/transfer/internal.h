@@ -39,6 +39,7 @@ struct layer {
 	enum layer_state state;
 	int fd;	       /* while loading: the ingest's data, to be read with pread; -1 = none */
 	int64_t avail; /* bytes of it that are there */
+	bool absent;   /* not downloaded: the snapshotter has what it would become */
 	struct err err;
 };
 
@@ -70,6 +71,12 @@ struct unpack {
 	struct layer **layers;
 	size_t n;
 	bool sync_fs;
+	/* For snapshotters that want to know: */
+	const char *image, *manifest_digest;
+	/* Set by unpack_probe(): */
+	size_t n_there;	      /* of the first layers, that need not be downloaded */
+	const char *prepared; /* key of the snapshot for the next one, NULL = none */
+	struct mounts mounts; /* of that */
 };
 int unpack_image(struct unpack *u, struct err *err) _must_check_;
 /* The same with several layers at a time: unpack_ahead.c. *@ret_chain: the top's chain ID. */
@@ -110,6 +117,13 @@ int session_open(struct ctx *ctx, struct transfer *t, const struct transfer_regi
 const char *source_key(struct arena *a, const char *host);
 const char *source_value(struct arena *a, const char *have, const char *repo);
 const char *source_nearest(struct arena *a, const char *have, const char *repo);
+
+/* Asks a remote snapshotter layer by layer, from the bottom on, whether it has, or gets by itself,
+ * what the layer would become; up to the first that it wants to be given. Nothing to do for any
+ * other. unpack_done() has to follow, also on failure. */
+int unpack_probe(struct unpack *u, struct err *err) _must_check_;
+/* Takes back what was prepared and not used. */
+void unpack_done(struct unpack *u);
 
 /* Names an image, with the event that goes with it. */
 int store_image(struct ctx *ctx, struct transfer *t, const char *name,

@@ -29,7 +29,13 @@ struct image_part { /* a manifest that was chosen */
 	struct manifest manifest;
 	struct image_config config;
 	struct platform platform;
-	bool wanted; /* false: its metadata only */
+	const char *digest; /* of the manifest */
+	bool wanted;	    /* false: its metadata only */
+};
+
+struct part_unpack {
+	const struct image_part *part;
+	struct unpack u;
 };
 
 struct pull {
@@ -42,6 +48,9 @@ struct pull {
 	const char *source_key; /* containerd.io/distribution.source.<host> */
 	struct image_part *parts;
 	size_t n_parts, cap_parts, n_documents;
+	const char *image;	     /* as it is called */
+	struct part_unpack *unpacks; /* as many as the destination names, at most */
+	size_t n_unpacks;
 	const char **fetched; /* digests of manifests and indexes */
 	size_t n_fetched, cap_fetched;
 	/* layers and who fetches them */
@@ -153,9 +162,13 @@ static int blob_sink(void *arg, int64_t offset, const void *p, size_t n, struct 
 /* For who unpacks the layer: the ingest, to be read as it grows. */
 static int blob_share(struct blob *b, struct err *err)
 {
-	int fd = content_writer_data_fd(b->w, err);
+	struct err why = ERR_INIT;
+	int fd = content_writer_data_fd(b->w, &why);
+	/* Bytes in another process: the layer is unpacked when it is whole. */
+	if (fd == -ERR_UNIMPLEMENTED)
+		return 0;
 	if (fd < 0)
-		return fd;
+		return err_copy(err, &why);
 	fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (fd < 0)
 		return err_errno(err, errno, "duplicate a descriptor");
@@ -302,6 +315,8 @@ static void layer_end(struct pull *p, struct layer *l, int r, const struct err *
 static struct layer *layer_next(struct pull *p)
 {
 	MUTEX_GUARD(&p->lock);
+	while (p->next_layer < p->n_layers && p->layers[p->next_layer]->absent)
+		p->next_layer++;
 	if (p->stop || p->next_layer == p->n_layers)
 		return NULL;
 	struct layer *l = p->layers[p->next_layer++];
@@ -488,7 +503,7 @@ static int read_config(struct pull *p, const struct descriptor *d, struct image_
 static int add_manifest(struct pull *p, const struct descriptor *d, const struct platform *platform,
 			bool wanted, struct err *err)
 {
-	struct image_part part = {.wanted = wanted};
+	struct image_part part = {.wanted = wanted, .digest = d->digest};
 	int r = fetch_manifest(p, d, &part.manifest, err);
 	if (r == 0)
 		r = blob_fetch(p, p->ctx, &part.manifest.config, NULL, NULL, err);
@@ -554,8 +569,8 @@ static int walk(struct pull *p, const struct descriptor *d, int depth, struct er
 
 /* ---- unpack ---- */
 
-static int unpack_part(struct pull *p, const struct image_part *part, const char *snapshotter,
-		       struct err *err)
+static int plan_part(struct pull *p, const struct image_part *part, const char *snapshotter,
+		     struct err *err)
 {
 	const struct manifest *m = &part->manifest;
 	struct arena *a = p->ctx->arena;
@@ -573,16 +588,25 @@ static int unpack_part(struct pull *p, const struct image_part *part, const char
 			   .config_digest = m->config.digest,
 			   .diff_ids = part->config.diff_ids,
 			   .n = m->n_layers,
-			   .sync_fs = p->to->sync_fs || p->t->o.sync_fs};
+			   .sync_fs = p->to->sync_fs || p->t->o.sync_fs,
+			   .image = p->image,
+			   .manifest_digest = part->digest};
 	u.layers = arena_new_array(a, struct layer *, u.n + 1);
 	for (size_t i = 0; u.layers && i < u.n; i++)
 		if (!(u.layers[i] = layer_add(p, &m->layers[i])))
 			return err_nomem(err);
-	return u.layers ? unpack_image(&u, err) : err_nomem(err);
+	if (!u.layers)
+		return err_nomem(err);
+	p->unpacks[p->n_unpacks++] = (struct part_unpack){.part = part, .u = u};
+	return unpack_probe(&p->unpacks[p->n_unpacks - 1].u, err);
 }
 
-static int unpack_all(struct pull *p, struct err *err)
+/* Which part goes into which snapshotter, and what the snapshotters have already. */
+static int plan_unpacks(struct pull *p, struct err *err)
 {
+	p->unpacks = arena_new_array(p->ctx->arena, struct part_unpack, p->to->n_unpacks + 1);
+	if (!p->unpacks)
+		return err_nomem(err);
 	for (size_t i = 0; i < p->to->n_unpacks; i++) {
 		const struct transfer_unpack *u = &p->to->unpacks[i];
 		const struct image_part *best = NULL;
@@ -601,11 +625,65 @@ static int unpack_all(struct pull *p, struct err *err)
 		}
 		/* An image of another platform may be pulled, to be looked at or passed on. */
 		if (best && unpack_rule_covers(rule, &best->manifest))
-			r = unpack_part(p, best, snapshotter, err);
+			r = plan_part(p, best, snapshotter, err);
 		if (r < 0)
 			return r;
 	}
 	return 0;
+}
+
+/* True when @part is unpacked and the layer @at of it need not be. */
+static bool is_there(const struct pull *p, const struct image_part *part, size_t at)
+{
+	bool any = false;
+	for (size_t i = 0; i < p->n_unpacks; i++) {
+		if (p->unpacks[i].part != part)
+			continue;
+		if (at >= p->unpacks[i].u.n_there)
+			return false;
+		any = true;
+	}
+	return any;
+}
+
+static bool is_needed(const struct pull *p, const struct layer *l)
+{
+	for (size_t i = 0; i < p->n_parts; i++) {
+		const struct image_part *part = &p->parts[i];
+		for (size_t k = 0; part->wanted && k < part->manifest.n_layers; k++)
+			if (streq(part->manifest.layers[k].digest, l->desc.digest) &&
+			    !is_there(p, part, k))
+				return true;
+	}
+	return false;
+}
+
+/* Layers whose snapshots a remote snapshotter has, or gets by itself, are not downloaded. */
+static int skip_layers(struct pull *p, struct err *err)
+{
+	for (size_t i = 0; p->n_unpacks && i < p->n_layers; i++) {
+		struct layer *l = p->layers[i];
+		struct content_info info;
+		struct err why = ERR_INIT;
+		if (is_needed(p, l))
+			continue;
+		int r = content_info(p->ctx, p->t->o.db, l->desc.digest, &info, &why);
+		if (r < 0 && r != -ERR_NOT_FOUND)
+			return err_copy(err, &why);
+		if (r == 0)
+			continue;
+		l->absent = true;
+		l->state = LAYER_DONE;
+	}
+	return 0;
+}
+
+static int unpack_all(struct pull *p, struct err *err)
+{
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < p->n_unpacks; i++)
+		r = unpack_image(&p->unpacks[i].u, err);
+	return r;
 }
 
 static int wait_layers(struct pull *p, struct err *err)
@@ -624,7 +702,11 @@ static int wait_layers(struct pull *p, struct err *err)
 static int layers_and_snapshots(struct pull *p, struct err *err)
 {
 	struct jobs js = {0};
-	int r = jobs_start(p, &js, err);
+	int r = plan_unpacks(p, err);
+	if (r == 0)
+		r = skip_layers(p, err);
+	if (r == 0)
+		r = jobs_start(p, &js, err);
 	if (r == 0)
 		r = unpack_all(p, err);
 	if (r == 0)
@@ -636,6 +718,8 @@ static int layers_and_snapshots(struct pull *p, struct err *err)
 		jobs_cancel(&js);
 	}
 	jobs_end(&js);
+	for (size_t i = 0; i < p->n_unpacks; i++)
+		unpack_done(&p->unpacks[i].u);
 	return r;
 }
 
@@ -715,7 +799,7 @@ int transfer_pull(struct ctx *ctx, struct transfer *t, const struct transfer_reg
 		  const struct transfer_store *to, const struct transfer_watch *watch,
 		  struct err *err)
 {
-	struct pull p = {.ctx = ctx, .t = t, .to = to};
+	struct pull p = {.ctx = ctx, .t = t, .to = to, .image = from->reference};
 	struct lease_guard lease;
 	int r = reference_parse(ctx->arena, from->reference, &p.ref, err);
 	if (r < 0)

@@ -9,6 +9,7 @@
 #include "core/image.h"
 #include "core/worker.h"
 #include "oci/descriptor.h"
+#include "plugins/differ/differ.h"
 
 struct pool;
 struct stream;
@@ -21,7 +22,8 @@ struct transfer_unpack_rule {
 	const char *snapshotter;
 	const char *config_type; /* media type of the image's configuration, "" = any */
 	const char *const *layer_types;
-	size_t n_layer_types; /* 0 = any */
+	size_t n_layer_types;	/* 0 = any */
+	struct differs differs; /* that unpack for this snapshotter; none = the options' */
 };
 
 struct transfer_options {
@@ -40,6 +42,9 @@ struct transfer_options {
 	const struct transfer_unpack_rule *rules;
 	size_t n_rules;
 	bool check_platform; /* rules are about a platform as a whole, not only its system */
+	const struct differs *differs; /* unpack, unless a rule names others; borrowed */
+	const char **annotated;	       /* snapshotters that are told what image a layer is of */
+	size_t n_annotated;
 	struct image_verifier *verifier; /* of pulls, borrowed; NULL = none */
 	bool sync_fs; /* the file system of an unpacked layer is on the disk before its snapshot is
 			 made */

@@ -12,7 +12,6 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "base/time.h"
-#include "plugins/differ/walking.h"
 #include "plugins/transfer/internal.h"
 
 #define FEED_CHUNK (1u << 20)
@@ -81,6 +80,16 @@ int unpack_wait(struct layer *l, struct err *err)
 	return l->state == LAYER_FAILED ? err_copy(err, &l->err) : 0;
 }
 
+static const struct differs *differs_of(const struct unpack *u)
+{
+	static const struct differs none;
+	const struct transfer_options *o = &u->t->o;
+	for (size_t i = 0; i < o->n_rules; i++)
+		if (streq(o->rules[i].snapshotter, u->snapshotter) && o->rules[i].differs.n)
+			return &o->rules[i].differs;
+	return o->differs ? o->differs : &none;
+}
+
 static int apply_following(struct unpack *u, struct layer *l, const struct mounts *m, bool alone,
 			   struct descriptor *ret, struct err *err)
 {
@@ -95,11 +104,9 @@ static int apply_following(struct unpack *u, struct layer *l, const struct mount
 		close(p[1]);
 		return err_errno(err, r, "follow the download of %s", l->desc.digest);
 	}
-	if (alone)
-		r = walking_apply_alone(u->ctx, u->t->o.db, &l->desc, p[0], m, u->sync_fs, ret,
-					err);
-	else
-		r = walking_apply_fd(u->ctx, p[0], l->desc.media_type, m, u->sync_fs, ret, err);
+	struct apply_request q = {
+		.desc = &l->desc, .fd = p[0], .mounts = m, .sync_fs = u->sync_fs, .alone = alone};
+	r = differs_apply(u->ctx, differs_of(u), &q, ret, err);
 	close(p[0]);
 	pthread_mutex_lock(l->lock);
 	while (!f.done)
@@ -111,6 +118,15 @@ static int apply_following(struct unpack *u, struct layer *l, const struct mount
 	return w < 0 ? err_copy(err, &load) : r;
 }
 
+static int apply_stored(struct unpack *u, struct layer *l, const struct mounts *m, bool alone,
+			struct descriptor *ret, struct err *err)
+{
+	struct apply_request q = {
+		.desc = &l->desc, .fd = -1, .mounts = m, .sync_fs = u->sync_fs, .alone = alone};
+	int r = unpack_wait(l, err);
+	return r < 0 ? r : differs_apply(u->ctx, differs_of(u), &q, ret, err);
+}
+
 int unpack_apply(struct unpack *u, struct layer *l, const struct mounts *m, bool alone,
 		 struct descriptor *ret, struct err *err)
 {
@@ -119,14 +135,14 @@ int unpack_apply(struct unpack *u, struct layer *l, const struct mounts *m, bool
 		pthread_cond_wait(l->changed, l->lock);
 	enum layer_state state = l->state;
 	pthread_mutex_unlock(l->lock);
-	if (state == LAYER_FAILED)
-		return err_copy(err, &l->err);
-	if (state == LAYER_DONE && alone)
-		return walking_apply_alone(u->ctx, u->t->o.db, &l->desc, -1, m, u->sync_fs, ret,
-					   err);
-	if (state == LAYER_DONE)
-		return walking_apply(u->ctx, u->t->o.db, &l->desc, m, u->sync_fs, ret, err);
-	return apply_following(u, l, m, alone, ret, err);
+	if (state != LAYER_LOADING)
+		return apply_stored(u, l, m, alone, ret, err);
+	struct err why = ERR_INIT;
+	int r = apply_following(u, l, m, alone, ret, &why);
+	/* Only a differ of another process knows the type: it reads what is stored. */
+	if (r == -ERR_UNIMPLEMENTED)
+		return apply_stored(u, l, m, alone, ret, err);
+	return r < 0 ? err_copy(err, &why) : 0;
 }
 
 /* ---- snapshots ---- */
@@ -143,15 +159,59 @@ const char *unpack_key(struct arena *a, const char *chain)
 	return arena_printf(a, "extract-%ld-%s %s", time_now().tv_nsec, tail, chain);
 }
 
+#define LABEL_PREFIX "containerd.io/snapshot/"
+#define LABEL_MAX 4096 /* key and value */
+
+/* The image and the layers from this one on, for snapshotters that get them from the registry
+ * themselves. */
+static int annotate(struct unpack *u, size_t i, struct labels *ret)
+{
+	static const char key[] = LABEL_PREFIX "cri.image-layers";
+	struct arena *a = u->ctx->arena;
+	_cleanup_buf_ struct buf layers = BUF_INIT;
+	for (size_t k = i; k < u->n; k++) {
+		const char *d = u->layers[k]->desc.digest;
+		if (sizeof(key) + layers.len + strlen(d) + 1 > LABEL_MAX)
+			break;
+		buf_printf(&layers, "%s%s", layers.len ? "," : "", d);
+	}
+	int r = buf_ok(&layers) ? labels_set(a, ret, key, layers.data) : -ENOMEM;
+	if (r == 0)
+		r = labels_set(a, ret, LABEL_PREFIX "cri.image-ref", str_or(u->image, ""));
+	if (r == 0)
+		r = labels_set(a, ret, LABEL_PREFIX "cri.manifest-digest",
+			       str_or(u->manifest_digest, ""));
+	return r < 0 ? r
+		     : labels_set(a, ret, LABEL_PREFIX "cri.layer-digest",
+				  u->layers[i]->desc.digest);
+}
+
+static bool wants_annotations(const struct unpack *u)
+{
+	const struct transfer_options *o = &u->t->o;
+	for (size_t i = 0; i < o->n_annotated; i++)
+		if (streq(o->annotated[i], u->snapshotter))
+			return true;
+	return false;
+}
+
 int unpack_labels(struct unpack *u, size_t i, const char *chain, const char *parent,
 		  struct labels *ret)
 {
 	struct arena *a = u->ctx->arena;
-	int r = labels_set(a, ret, "containerd.io/snapshot.ref", chain);
+	const struct labels *own = &u->layers[i]->desc.annotations;
+	int r = 0;
+	for (size_t k = 0; r == 0 && k < own->n; k++)
+		if (str_has_prefix(own->v[k].key, LABEL_PREFIX))
+			r = labels_set(a, ret, own->v[k].key, own->v[k].value);
+	if (r == 0 && wants_annotations(u))
+		r = annotate(u, i, ret);
 	if (r == 0)
-		r = labels_set(a, ret, "containerd.io/snapshot/diff-id", u->diff_ids[i]);
+		r = labels_set(a, ret, "containerd.io/snapshot.ref", chain);
+	if (r == 0)
+		r = labels_set(a, ret, LABEL_PREFIX "diff-id", u->diff_ids[i]);
 	if (r == 0 && *parent)
-		r = labels_set(a, ret, "containerd.io/snapshot/parent", parent);
+		r = labels_set(a, ret, LABEL_PREFIX "parent", parent);
 	return r;
 }
 
@@ -187,6 +247,19 @@ static int unpack_into(struct unpack *u, size_t i, const char *chain, const char
 	return r == -ERR_ALREADY_EXISTS ? 1 : r;
 }
 
+static int prepare(struct unpack *u, size_t i, const char *parent, const char *chain,
+		   struct labels *labels, const char **ret_key, struct mounts *ret, struct err *err)
+{
+	const char *key = unpack_key(u->ctx->arena, chain);
+	if (!key || unpack_labels(u, i, chain, parent, labels) < 0)
+		return err_nomem(err);
+	int r = snapshot_prepare(u->ctx, u->t->o.db, u->snapshotter, SNAPSHOT_ACTIVE, key, parent,
+				 labels, ret, err);
+	if (r == 0)
+		*ret_key = key;
+	return r;
+}
+
 int unpack_layer(struct unpack *u, size_t i, const char *parent, const char *chain, struct err *err)
 {
 	struct ctx *ctx = u->ctx;
@@ -194,23 +267,60 @@ int unpack_layer(struct unpack *u, size_t i, const char *parent, const char *cha
 	struct layer *l = u->layers[i];
 	struct labels labels = {0};
 	struct mounts m;
-	const char *key = unpack_key(ctx->arena, chain);
-	if (!key || unpack_labels(u, i, chain, parent, &labels) < 0)
-		return err_nomem(err);
-	int r = snapshot_prepare(ctx, db, u->snapshotter, SNAPSHOT_ACTIVE, key, parent, &labels, &m,
-				 err);
+	const char *key = NULL;
+	int r = 0;
+	if (i < u->n_there) {
+		r = -ERR_ALREADY_EXISTS;
+	} else if (i == u->n_there && u->prepared) {
+		key = TAKE_PTR(u->prepared);
+		m = u->mounts;
+		if (unpack_labels(u, i, chain, parent, &labels) < 0)
+			r = err_nomem(err);
+	} else {
+		r = prepare(u, i, parent, chain, &labels, &key, &m, err);
+	}
 	if (r == -ERR_ALREADY_EXISTS) {
-		r = unpack_wait(l, err);
-	} else if (r == 0) {
-		r = unpack_into(u, i, chain, key, &m, &labels, err);
+		r = l->absent ? 0 : unpack_wait(l, err);
+	} else if (key) {
+		if (r == 0)
+			r = unpack_into(u, i, chain, key, &m, &labels, err);
 		if (r != 0) /* failed, or somebody else was faster */
 			unpack_drop(u, key);
 	}
 	if (r < 0)
 		return r;
 	report_object(u->rep, "extracted", l->name, &l->desc, l->desc.size, l->desc.size);
-	return content_label(ctx, db, l->desc.digest, "containerd.io/uncompressed", u->diff_ids[i],
-			     err);
+	return l->absent ? 0
+			 : content_label(ctx, db, l->desc.digest, "containerd.io/uncompressed",
+					 u->diff_ids[i], err);
+}
+
+int unpack_probe(struct unpack *u, struct err *err)
+{
+	const char *parent = "";
+	if (!snapshot_is_remote(u->t->o.db, u->snapshotter))
+		return 0;
+	for (; u->n_there < u->n && !u->prepared; u->n_there++) {
+		const char *chain = chain_id(u->ctx->arena, u->diff_ids, u->n_there + 1);
+		struct labels labels = {0};
+		if (!chain)
+			return err_nomem(err);
+		int r = prepare(u, u->n_there, parent, chain, &labels, &u->prepared, &u->mounts,
+				err);
+		if (r == 0)
+			break;
+		if (r != -ERR_ALREADY_EXISTS)
+			return r;
+		parent = chain;
+	}
+	return 0;
+}
+
+void unpack_done(struct unpack *u)
+{
+	if (u->prepared)
+		unpack_drop(u, u->prepared);
+	u->prepared = NULL;
 }
 
 static int unpack_in_turn(struct unpack *u, const char **ret_chain, struct err *err)
@@ -240,7 +350,7 @@ int unpack_image(struct unpack *u, struct err *err)
 		return 0;
 	int r = db_snapshotter(u->t->o.db, u->snapshotter, &sn, err);
 	if (r == 0)
-		r = u->n > 1 && u->t->o.max_unpacks > 1 && sn->can_rebase
+		r = u->n > 1 && u->t->o.max_unpacks > 1 && sn->can_rebase && !sn->remote
 			    ? unpack_ahead(u, &chain, err)
 			    : unpack_in_turn(u, &chain, err);
 	if (r < 0)
