@@ -381,6 +381,20 @@ static const struct {
 	 "containerd.types.transfer.ImageExportStream", echo},
 };
 
+/* Whether it names a type that clients may mean; others cannot even be decoded. */
+static bool is_known(const char *type)
+{
+	static const ProtobufCMessageDescriptor *const known[] = {
+		&DESC(ociregistry),	    &DESC(image_store),	   &DESC(image_import_stream),
+		&DESC(image_export_stream), &DESC(container_path), &DESC(read_stream),
+		&DESC(write_stream),
+	};
+	for (size_t i = 0; i < ARRAY_LEN(known); i++)
+		if (streq(known[i]->name, type))
+			return true;
+	return false;
+}
+
 static int transfer(struct rpc_call *call, const void *req, struct err *err)
 {
 	const Containerd__Services__Transfer__V1__TransferRequest *r = req;
@@ -390,8 +404,6 @@ static int transfer(struct rpc_call *call, const void *req, struct err *err)
 	int e = ctx_namespace(c.ctx, &ns, err);
 	if (e < 0)
 		return e;
-	if (!*from || !*to)
-		return err_set_raw(err, ERR_UNKNOWN, "type with url : not found");
 	for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
 		if (!streq(pairs[i].from, from) || !streq(pairs[i].to, to))
 			continue;
@@ -404,6 +416,9 @@ static int transfer(struct rpc_call *call, const void *req, struct err *err)
 			e = pairs[i].fn(&c, r->source, r->destination, err);
 		return e < 0 ? e : pb_send_empty(call, err);
 	}
+	if (!is_known(from) || !is_known(to))
+		return err_set_raw(err, ERR_UNKNOWN, "type with url %s: not found",
+				   is_known(from) ? to : from);
 	return err_set(err, ERR_UNIMPLEMENTED, "unable to transfer from %s to %s", from, to);
 }
 

@@ -150,6 +150,11 @@ static void waiters_tell(struct proc *p, const struct err *err)
 	}
 }
 
+void proc_waiters_tell(struct proc *p)
+{
+	waiters_tell(p, NULL);
+}
+
 void container_waiters_fail(struct container *c, const struct err *err)
 {
 	waiters_tell(&c->init, err);

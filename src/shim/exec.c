@@ -25,6 +25,8 @@ static void start_failed(struct op *op)
 	pio_free(p->io);
 	p->io = NULL;
 	op_fail(op, &op->failure);
+	p->start_failed = true;
+	proc_waiters_tell(p);
 	proc_start_ended(p);
 }
 
@@ -146,6 +148,7 @@ void exec_start_run(struct op *op)
 		return;
 	}
 	op->p->starting = true;
+	op->p->start_failed = false;
 	if (files_prepare(op, &op->failure) < 0 || op_console_open(op, &op->failure) < 0 ||
 	    op_io_open(op, start_ready, &op->failure) < 0)
 		start_failed(op);

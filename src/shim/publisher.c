@@ -19,6 +19,7 @@
 #define IDLE_NS (10 * NSEC_PER_SEC)
 #define RETRY_MIN_NS (100 * NSEC_PER_MSEC)
 #define RETRY_MAX_NS (5 * NSEC_PER_SEC)
+#define GRACE_NS (3 * NSEC_PER_SEC)
 #define REFUSED_MAX 5
 
 struct event {
@@ -161,8 +162,6 @@ static int client_connect(struct publisher *p)
 {
 	int fd, r;
 
-	if (p->client)
-		return 0;
 	r = address_connect(p->address, &fd);
 	if (r < 0)
 		return r;
@@ -180,9 +179,15 @@ static void send_head(struct publisher *p)
 		CONTAINERD__SERVICES__EVENTS__TTRPC__V1__FORWARD_REQUEST__INIT;
 	struct err err = ERR_INIT;
 
-	if (client_connect(p) < 0) {
-		retry_later(p);
-		return;
+	if (!p->client) {
+		if (client_connect(p) < 0) {
+			retry_later(p);
+			return;
+		}
+		if (p->delay) {
+			loop_timer_set(p->timer, time_mono() + GRACE_NS);
+			return;
+		}
 	}
 	at.seconds = e->at.tv_sec;
 	at.nanos = (int32_t)e->at.tv_nsec;
@@ -234,8 +239,7 @@ void publisher_send(struct publisher *p, const char *topic, const ProtobufCMessa
 
 void publisher_kick(struct publisher *p)
 {
-	if (p->head && !p->sending) {
-		p->delay = 0;
+	if (p->head && !p->sending && (!p->client || p->client_dead)) {
 		loop_timer_set(p->timer, time_mono());
 	}
 }

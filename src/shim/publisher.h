@@ -5,6 +5,9 @@
  * is made when there is something to send and closed when it has been idle. While the daemon is
  * away the queue is kept and tried again; when it holds PUBLISHER_MAX events the oldest is lost. An
  * event that the daemon itself refuses several times is dropped.
+ *
+ * A daemon that comes back takes events before anybody can have subscribed again, and keeps none.
+ * So what has waited for it waits some seconds more: gRPC clients reconnect in one to three.
  */
 #pragma once
 
@@ -24,7 +27,7 @@ void publisher_free(struct publisher *p);
 /* Packs @msg now; its type name becomes the type URL. @topic is a literal. Failing (no memory) is
  * logged. */
 void publisher_send(struct publisher *p, const char *topic, const ProtobufCMessage *msg);
-/* Tries again at once: the daemon is known to be back. */
+/* Connects again at once: the daemon is known to be back. */
 void publisher_kick(struct publisher *p);
 size_t publisher_pending(const struct publisher *p);
 /* @fn once when nothing is pending (at once if so already). One at a time. */

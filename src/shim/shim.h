@@ -62,8 +62,9 @@ struct proc {
 	enum proc_state state;
 	int pid; /* 0 = none yet */
 	struct reaper_watch watch;
-	bool starting; /* the runtime is at it */
-	bool ended;    /* reaped; state follows when it was told */
+	bool starting;	   /* the runtime is at it */
+	bool ended;	   /* reaped; state follows when it was told */
+	bool start_failed; /* exec: nobody needs to wait for it */
 	uint32_t status;
 	struct timespec exited_at;
 	char *in, *out, *err;
@@ -143,7 +144,9 @@ void proc_track(struct proc *p, int pid);
 /* The runtime has finished starting it: what happened in the meantime is told now. */
 void proc_start_ended(struct proc *p);
 void container_watch_oom(struct container *c);
-/* Answers all Wait calls on it. */
+/* Answers all Wait calls on it with what is known of its end. */
+void proc_waiters_tell(struct proc *p);
+/* Answers all Wait calls on it with an error. */
 void container_waiters_fail(struct container *c, const struct err *err);
 void event_send(struct container *c, const char *topic, const ProtobufCMessage *msg);
 

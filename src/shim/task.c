@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "shim/bundle.h"
+#include "shim/jscan.h"
 #include "shim/options.h"
 #include "sys/mount.h"
 
@@ -146,7 +147,7 @@ static int task_wait(struct rpc_call *call, const void *r, struct err *err)
 
 	if (!p)
 		return -err->kind;
-	if (p->state == PROC_STOPPED) {
+	if (p->state == PROC_STOPPED || p->start_failed) {
 		resp.exit_status = p->status;
 		resp.exited_at = timestamp_of(p->exited_at, &at);
 		return rpc_send(call, &resp.base, err);
@@ -386,6 +387,7 @@ static int task_delete(struct rpc_call *call, const void *r, struct err *err)
 static int exec_check(struct container *c, const Containerd__Task__V2__ExecProcessRequest *req,
 		      struct err *err)
 {
+	struct jspan doc;
 	int r = ident_validate(req->exec_id, err);
 
 	if (r < 0)
@@ -400,6 +402,10 @@ static int exec_check(struct container *c, const Containerd__Task__V2__ExecProce
 	if (!req->spec || req->spec->value.len > SPEC_MAX)
 		return err_set(err, ERR_INVALID_ARGUMENT, "exec %s: process document",
 			       req->exec_id);
+	if (jscan_value((const char *)req->spec->value.data, req->spec->value.len, &doc) < 0 ||
+	    *doc.p != '{')
+		return err_set(err, ERR_INVALID_ARGUMENT,
+			       "exec %s: process document is no JSON object", req->exec_id);
 	return 0;
 }
 

@@ -3,7 +3,7 @@
  * the root.
  *
  *     <state>/<ns>/<id>/   config.json rootfs/ work -> <root>/<ns>/<id> log (fifo) bootstrap.json
- * shim-binary-path
+ *                          address shim-binary-path
  *
  * Removal renames to ".<id>" first, so a half-removed bundle is never taken for a task. */
 #pragma once

@@ -261,19 +261,24 @@ static int address_parse(struct arena *a, const char *out, size_t n, struct shim
 	return r;
 }
 
-/* @name: a further file, with @value in it. */
+/* @name: a further file, with @value in it. The file `address` is for containerd 1.6 and 1.7, which
+ * know no other: with it they take the task over when the node is given back to them. */
 static int address_save(struct arena *a, const struct bundle *b, const struct shim_address *addr,
 			const char *name, const char *value, struct err *err)
 {
-	char *path = path_join(a, b->path, "bootstrap.json"), *file = path_join(a, b->path, name);
+	char *path = path_join(a, b->path, "bootstrap.json"), *file = path_join(a, b->path, name),
+	     *old = path_join(a, b->path, "address");
 	_cleanup_json_ json_t *j = json_pack("{s:i,s:s,s:s}", "version", addr->version, "address",
 					     addr->address, "protocol", addr->protocol);
 	_cleanup_free_ char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
-	if (!path || !file || !text)
+	if (!path || !file || !old || !text)
 		return err_nomem(err);
 	int r = file_write_atomic(AT_FDCWD, path, text, strlen(text), 0644, false);
 	if (r == 0)
 		r = file_write_atomic(AT_FDCWD, file, value, strlen(value), 0600, false);
+	if (r == 0 && streq(addr->protocol, "ttrpc"))
+		r = file_write_atomic(AT_FDCWD, old, addr->address, strlen(addr->address), 0644,
+				      false);
 	return r < 0 ? err_errno(err, r, "write %s", path) : 0;
 }
 

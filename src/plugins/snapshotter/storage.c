@@ -557,7 +557,7 @@ static int commit_fn(struct bolt_tx *tx, struct op *op)
 		return err_set(op->err, ERR_NOT_FOUND, "failed to get active snapshot \"%s\"",
 			       op->key);
 	if (record_kind(active) != SNAPSHOT_ACTIVE)
-		return err_set(op->err, ERR_FAILED_PRECONDITION, "snapshot %s is not active",
+		return err_set(op->err, ERR_FAILED_PRECONDITION, "snapshot \"%s\" is not active",
 			       op->key);
 	r = commit_parent(op, active, &parent);
 	if (r < 0)

@@ -232,6 +232,10 @@ static void start_answer_may_be_json(void **state)
 	assert_ok(file_read(f->arena, AT_FDCWD, in(f, "state/default/one/shim-binary-path"), 1000,
 			    &text, NULL));
 	assert_string_equal(text, in(f, "shim"));
+	/* For containerd 1.6 and 1.7. */
+	assert_ok(file_read(f->arena, AT_FDCWD, in(f, "state/default/one/address"), 1000, &text,
+			    NULL));
+	assert_string_equal(text, "unix:///run/s");
 	assert_ok(shim_address_load(f->arena, &b, &loaded, &f->err));
 	assert_string_equal(loaded.address, "unix:///run/s");
 	assert_int_equal(loaded.version, 3);

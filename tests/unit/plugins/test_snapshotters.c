@@ -202,8 +202,9 @@ static void errors_say_what_is_wrong(void **state)
 	assert_int_equal(s->ops->mounts(&f->ctx, s, "c", &m, &f->err), -ERR_FAILED_PRECONDITION);
 	assert_non_null(strstr(f->err.text,
 			       "requested snapshot c not active or view: failed precondition"));
-	assert_err(s->ops->commit(&f->ctx, s, "d", "c", "", &l, &f->err), ERR_FAILED_PRECONDITION,
-		   "failed to commit snapshot c: snapshot c is not active: failed precondition");
+	assert_err(
+		s->ops->commit(&f->ctx, s, "d", "c", "", &l, &f->err), ERR_FAILED_PRECONDITION,
+		"failed to commit snapshot c: snapshot \"c\" is not active: failed precondition");
 	prepare(f, SNAPSHOT_ACTIVE, "k3", "c");
 	assert_err(s->ops->commit(&f->ctx, s, "c", "k3", "", &l, &f->err), ERR_ALREADY_EXISTS,
 		   "failed to commit snapshot k3: committed snapshot c: already exists");

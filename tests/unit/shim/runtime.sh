@@ -36,6 +36,7 @@ create)
 	;;
 start) echo go >"$bundle/go" ;;
 exec)
+	[ -e "$bundle/exec-fail" ] && fail "no such program"
 	# Its parent goes at once, so that it is the shim's child from the beginning; it waits for that, or the parent might reap it.
 	pid=$(sh -c 'while [ $PPID != "$2" ] && kill -0 $PPID 2>/dev/null; do :; done; exec sh "$1"' exec "$bundle/exec.sh" $PPID >/dev/null & echo $!)
 	# The process may be over, and reaped, before its pid is known.

@@ -401,10 +401,15 @@ static void events_wait_for_a_daemon_that_is_away(void **state)
 	publish(p, 2);
 	loop_run_once(ev.loop, 10);
 	assert_int_equal(publisher_pending(p), 2);
+
+	int64_t back = time_mono();
+
 	events_serve(&ev);
 	publisher_kick(p);
 	ev.want = 2;
 	run_until(ev.loop, &ev.enough);
+	/* Not before those who subscribe have had the time to come back, too. */
+	assert_true(time_mono() - back >= 2 * NSEC_PER_SEC);
 	assert_int_equal(ev.pids[0], 1);
 	assert_int_equal(ev.pids[1], 2);
 	/* The daemon goes and comes back, when it has answered all. */

@@ -397,6 +397,32 @@ static void an_exec_that_ends_before_its_pid_is_known_is_not_lost(void **state)
 		      "/tasks/delete - 0");
 }
 
+static void who_waits_for_an_exec_that_cannot_be_started_is_answered(void **state)
+{
+	struct fixture *f = *state;
+	struct answer waiting;
+	int in = open(f->in, O_RDWR);
+
+	REQUEST(WaitRequest, WAIT_REQUEST, wait);
+	REQUEST(StartRequest, START_REQUEST, st);
+	bundle_write(f, "init.sh", "read x");
+	bundle_write(f, "exec-fail", "");
+	create(f);
+	start(f, "");
+	exec(f, "e1");
+	wait.exec_id = st.exec_id = "e1";
+	begin(f, &waiting, "Wait", &wait.base, &containerd__task__v2__wait_response__descriptor);
+	call_fails(f, "Start", &st.base, ERR_UNKNOWN, "no such program");
+	finish(f, &waiting);
+	assert_int_equal(((Containerd__Task__V2__WaitResponse *)waiting.msg)->exit_status, 0);
+	assert_int_equal(wait_for(f, "e1"), 0);
+	assert_int_equal(delete (f, "e1"), 0);
+	kill_init(f, SIGKILL);
+	assert_int_equal(wait_for(f, ""), 137);
+	assert_int_equal(delete (f, ""), 137);
+	close(in);
+}
+
 static void ends_of_execs_are_told_before_the_end_of_init(void **state)
 {
 	struct fixture *f = *state;
@@ -702,6 +728,7 @@ int main(void)
 		TEST(a_container_lives_and_its_events_come_in_order),
 		TEST(a_failed_create_tells_the_runtime_s_reason_and_leaves_nothing),
 		TEST(an_exec_that_ends_before_its_pid_is_known_is_not_lost),
+		TEST(who_waits_for_an_exec_that_cannot_be_started_is_answered),
 		TEST(ends_of_execs_are_told_before_the_end_of_init),
 		TEST(operations_that_do_not_fit_the_state_are_refused),
 		TEST(delete_of_a_created_container_ends_it_first),
