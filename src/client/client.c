@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The connection: a loop on a thread of its own, one gRPC client on it, and calls by service
- * descriptor. */
+/* The connection: a loop, driven by its callers or on a thread of its own, one gRPC client on it,
+ * and calls by service descriptor. */
 #include "client/client.h"
 
 #include <ctype.h>
@@ -17,7 +17,7 @@
 #include "rpc/grpc.h"
 #include "rpc/ttrpc.h"
 
-#define LAST_ROUNDS 3
+#define LAST_ROUNDS 4
 
 static void *client_thread(void *arg)
 {
@@ -89,9 +89,7 @@ int client_connect(const char *address, int64_t timeout_ns, struct client **ret,
 	if (r < 0)
 		return err_errno(err, r, "set up the connection to \"%s\"", address);
 	TAKE_FD(fd);
-	r = start_thread(c);
-	if (r < 0)
-		return err_errno(err, r, "start a thread");
+	loop_drive(c->loop, true);
 	*ret = TAKE_PTR(c);
 	return 0;
 }
@@ -120,6 +118,37 @@ int client_connect_ttrpc(const char *path, struct client **ret, struct err *err)
 	return 0;
 }
 
+int client_share(struct client *c, struct err *err)
+{
+	int r;
+
+	if (c->running)
+		return 0;
+	loop_drive(c->loop, false);
+	r = start_thread(c);
+	if (r == 0)
+		return 0;
+	loop_drive(c->loop, true);
+	return err_errno(err, r, "start a thread");
+}
+
+int client_poll_fd(const struct client *c)
+{
+	return c->running ? -1 : loop_fd(c->loop);
+}
+
+int client_poll_timeout(const struct client *c)
+{
+	return c->running ? -1 : loop_timeout(c->loop);
+}
+
+int client_poll(struct client *c, struct err *err)
+{
+	int r = c->running ? 0 : loop_run_once(c->loop, 0);
+
+	return r < 0 ? err_errno(err, r, "run the connection's loop") : 0;
+}
+
 static void stop_loop(void *arg)
 {
 	loop_stop(arg);
@@ -134,10 +163,10 @@ void client_free(struct client *c)
 		if (loop_post(c->loop, stop_loop, c->loop) < 0)
 			loop_stop(c->loop);
 		pthread_join(c->thread, NULL);
-		/* What the connection has posted while it ended holds references. */
-		for (int i = 0; i < LAST_ROUNDS; i++)
-			loop_run_once(c->loop, 0);
 	}
+	/* What the connection has posted while it ended holds references. */
+	for (int i = 0; c->rpc && i < LAST_ROUNDS; i++)
+		loop_run_once(c->loop, 0);
 	if (c->loop)
 		loop_free(c->loop);
 	free(c);

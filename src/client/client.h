@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* C client of a containerd: one connection, thin calls.
  *
- * client_connect() starts a thread that runs the connection's loop; calls block and may come from
- * any number of threads, each with its own ctx (arena, namespace, lease, deadline). Replies live in
- * ctx's arena. Errors carry the daemon's status: kind and text as sent; -ERR_UNAVAILABLE when the
- * connection is gone. Nothing is printed. */
+ * A connection is for the thread that makes it, which moves its bytes whenever it waits for an
+ * answer: no other has to be woken for that. After client_share() a thread of the connection's own
+ * does it, and calls may come from any number of threads, each with its own ctx (arena, namespace,
+ * lease, deadline). Calls block. Replies live in ctx's arena. Errors carry the daemon's status:
+ * kind and text as sent; -ERR_UNAVAILABLE when the connection is gone. Nothing is printed. */
 #pragma once
 
 #include <stdbool.h>
@@ -25,6 +26,13 @@ int client_connect(const char *address, int64_t timeout_ns, struct client **ret,
 /* The same to a socket that speaks ttrpc: a shim's. Only client_call() works there. */
 int client_connect_ttrpc(const char *path, struct client **ret, struct err *err) _must_check_;
 void client_free(struct client *c);
+/* For other threads too; also for one that goes away for long between its calls. */
+int client_share(struct client *c, struct err *err) _must_check_;
+/* For a poll() of one's own beside calls that are under way: a descriptor (-1 = none is needed),
+ * how long to wait at most, and what to do when either has come. */
+int client_poll_fd(const struct client *c);
+int client_poll_timeout(const struct client *c);
+int client_poll(struct client *c, struct err *err) _must_check_;
 struct rpc_client *client_rpc(struct client *c);
 DEFINE_CLEANUP(struct client *, client_free)
 

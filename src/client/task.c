@@ -185,6 +185,12 @@ int client_wait_result(struct client_wait *w, uint32_t *ret_status, struct err *
 {
 	struct pollfd p = {.fd = w->event_fd, .events = POLLIN};
 
+	while (!atomic_load(&w->done) && loop_is_driven(w->loop)) {
+		int r = loop_run_once(w->loop, -1);
+
+		if (r < 0)
+			return err_errno(err, r, "run the connection's loop");
+	}
 	while (!atomic_load(&w->done))
 		if (poll(&p, 1, -1) < 0 && errno != EINTR)
 			return err_errno(err, errno, "poll");

@@ -3,11 +3,14 @@
  * "<namespace>/<n>/<key>".
  *
  * To prepare takes three steps, as the back end's work is not part of a transaction that may be run
- * again: a number is drawn and the answers that need no back end are given; the back end makes the
- * snapshot; the record is written, or the back end's snapshot removed again. To commit is one
- * transaction of its own with the back end's commit as the last step before its end. To remove
- * takes the record away; the back end is cleaned by the garbage collector. The snapshotter's lock
- * keeps it away while a back end has what no record names yet.
+ * again: the next number is read and the answers that need no back end are given; the back end
+ * makes the snapshot; the record is written and the number taken, or the back end's snapshot
+ * removed again. A number that was read by two, or that a crash kept from being taken, is a matter
+ * of names only when the key is the same, too: the back end has that name then, and the number is
+ * drawn, before it is used, in a transaction of its own. To commit is one transaction of its own
+ * with the back end's commit as the last step before its end. To remove takes the record away; the
+ * back end is cleaned by the garbage collector. The snapshotter's lock keeps it away while a back
+ * end has what no record names yet.
  *
  * Of the labels the back end gets only those that are meant for it.
  */
@@ -24,6 +27,7 @@
 
 #define LABEL_BACKEND_PREFIX "containerd.io/snapshot/"
 #define LABEL_REF "containerd.io/snapshot.ref"
+#define NUMBERS_MAX 16 /* drawn for one snapshot */
 
 struct record {
 	const char *key, *name, *parent; /* client's, back end's, client's */
@@ -43,6 +47,7 @@ struct snapshot_call {
 	/* prepare */
 	const char *target; /* the label snapshot.ref, or "" */
 	bool target_exists;
+	uint64_t number; /* in backend_key */
 	const char *backend_key, *backend_parent;
 	/* update */
 	char *const *paths;
@@ -319,17 +324,24 @@ const char *snapshot_field(const void *info, const char *const *path, size_t n)
 
 /* ---- prepare ---- */
 
-/* Back end's name for @key, from the bucket's counter. */
+/* Back end's name for @key and c->number. */
+static int numbered_name(struct snapshot_call *c, const char *key, const char **ret,
+			 struct err *err)
+{
+	*ret = arena_printf(c->ctx->arena, "%s/%llu/%s", c->ctx->ns, (unsigned long long)c->number,
+			    key);
+	return *ret ? 0 : err_nomem(err);
+}
+
+/* The same, with a number drawn from the bucket's counter. */
 static int backend_name(struct snapshot_call *c, struct bolt_bucket *all, const char *key,
 			const char **ret, struct err *err)
 {
-	uint64_t seq;
-	int rc = bolt_next_sequence(all, &seq);
+	int rc = bolt_next_sequence(all, &c->number);
 
 	if (rc < 0)
 		return err_errno(err, rc, "number snapshot %s", key);
-	*ret = arena_printf(c->ctx->arena, "%s/%llu/%s", c->ctx->ns, (unsigned long long)seq, key);
-	return *ret ? 0 : err_nomem(err);
+	return numbered_name(c, key, ret, err);
 }
 
 static int find_parent(struct snapshot_call *c, struct bolt_bucket *all, struct err *err)
@@ -339,31 +351,55 @@ static int find_parent(struct snapshot_call *c, struct bolt_bucket *all, struct 
 	c->backend_parent = "";
 	if (!*c->parent)
 		return 0;
-	b = bolt_bucket(all, bolt_s(c->parent));
+	b = !all ? NULL : bolt_bucket(all, bolt_s(c->parent));
 	if (!b)
 		return err_set(err, ERR_NOT_FOUND, "parent snapshot %s does not exist", c->parent);
 	return schema_get_str(c->ctx->arena, b, "name", &c->backend_parent) < 0 ? err_nomem(err)
 										: 0;
 }
 
+/* What there is to say without the back end. @all may be NULL. */
+static int check_prepare(struct snapshot_call *c, struct bolt_tx *tx, struct bolt_bucket *all,
+			 struct err *err)
+{
+	const char *lease = c->ctx->lease;
+
+	c->target_exists = *c->target && all && bolt_bucket(all, bolt_s(c->target));
+	if (c->target_exists)
+		return 0;
+	if (all && bolt_bucket(all, bolt_s(c->key)))
+		return err_set(err, ERR_ALREADY_EXISTS, "snapshot \"%s\"", c->key);
+	if (!str_empty(lease) && !SCHEMA_FIND(tx, c->ctx->ns, "leases", lease))
+		return err_set(err, ERR_NOT_FOUND, "lease does not exist");
+	return find_parent(c, all, err);
+}
+
+static int look(struct bolt_tx *tx, void *arg, struct err *err)
+{
+	struct snapshot_call *c = arg;
+	struct bolt_bucket *all = find_all(c, tx);
+	int rc = check_prepare(c, tx, all, err);
+
+	if (rc < 0 || c->target_exists)
+		return rc;
+	c->number = (all ? bolt_sequence(all) : 0) + 1;
+	return numbered_name(c, c->key, &c->backend_key, err);
+}
+
 static int reserve(struct bolt_tx *tx, void *arg, struct err *err)
 {
 	struct snapshot_call *c = arg;
-	const char *lease = c->ctx->lease;
 	struct bolt_bucket *all;
 	int rc = SCHEMA_MAKE(tx, &all, c->ctx->ns, "snapshots", c->s->sn->name);
 
 	if (rc < 0)
 		return err_errno(err, rc, "make bucket of %s", c->s->sn->name);
-	c->target_exists = *c->target && bolt_bucket(all, bolt_s(c->target));
+	rc = check_prepare(c, tx, all, err);
+	if (rc < 0)
+		return rc;
 	if (c->target_exists)
 		return lease_add(c, tx, c->target, err);
-	if (bolt_bucket(all, bolt_s(c->key)))
-		return err_set(err, ERR_ALREADY_EXISTS, "snapshot \"%s\"", c->key);
-	if (!str_empty(lease) && !SCHEMA_FIND(tx, c->ctx->ns, "leases", lease))
-		return err_set(err, ERR_NOT_FOUND, "lease does not exist");
-	rc = find_parent(c, all, err);
-	return rc < 0 ? rc : backend_name(c, all, c->key, &c->backend_key, err);
+	return backend_name(c, all, c->key, &c->backend_key, err);
 }
 
 static int record(struct bolt_tx *tx, void *arg, struct err *err)
@@ -379,6 +415,8 @@ static int record(struct bolt_tx *tx, void *arg, struct err *err)
 	if (rc == -ENOENT)
 		return err_set(err, ERR_NOT_FOUND, "parent snapshot %s does not exist",
 			       c->rec.parent);
+	if (rc == 0 && c->number > bolt_sequence(all))
+		rc = bolt_set_sequence(all, c->number);
 	if (rc < 0)
 		return err_errno(err, rc, "write snapshot %s", c->rec.key);
 	return lease_add(c, tx, c->rec.key, err);
@@ -438,6 +476,24 @@ static void publish_prepare(const struct snapshot_call *c)
 	db_publish(c->ctx, c->db, "/snapshot/prepare", &e.base);
 }
 
+/* Step two, with another number while the name is taken by what nobody has recorded. */
+static int prepare_backend(struct snapshot_call *c, enum snapshot_kind kind, struct mounts *ret,
+			   struct err *err)
+{
+	struct snapshotter *sn = c->s->sn;
+	int rc;
+
+	for (int i = 0;; i++) {
+		rc = sn->ops->prepare(c->ctx, sn, kind, c->backend_key, c->backend_parent,
+				      &c->backend_labels, ret, err);
+		if (rc != -ERR_ALREADY_EXISTS || *c->target || i == NUMBERS_MAX)
+			return rc;
+		rc = db_update(c->ctx, c->db, reserve, c, err);
+		if (rc < 0)
+			return rc;
+	}
+}
+
 /* Steps two and three. */
 static int prepare(struct snapshot_call *c, enum snapshot_kind kind, struct mounts *ret,
 		   struct err *err)
@@ -445,8 +501,7 @@ static int prepare(struct snapshot_call *c, enum snapshot_kind kind, struct moun
 	struct snapshotter *sn = c->s->sn;
 	struct timespec now;
 	struct mounts mounts = {0};
-	int rc = sn->ops->prepare(c->ctx, sn, kind, c->backend_key, c->backend_parent,
-				  &c->backend_labels, &mounts, err);
+	int rc = prepare_backend(c, kind, &mounts, err);
 
 	if (rc == -ERR_ALREADY_EXISTS && *c->target)
 		return link_target(c, err);
@@ -491,7 +546,11 @@ int snapshot_prepare(struct ctx *ctx, struct db *db, const char *snapshotter,
 	{
 		READ_GUARD(&c.s->lock);
 
-		rc = db_update(ctx, db, reserve, &c, err);
+		rc = ctx_check(ctx, err);
+		if (rc == 0)
+			rc = db_view(ctx, db, look, &c, err);
+		if (rc == 0 && c.target_exists)
+			rc = db_update(ctx, db, reserve, &c, err);
 		if (rc == 0)
 			rc = c.target_exists ? target_exists(&c, err) : prepare(&c, kind, ret, err);
 	}

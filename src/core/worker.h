@@ -153,6 +153,9 @@ struct fetch_options {
 	bool push;		       /* tokens are asked for with scope pull,push */
 	const char *const *mount_from; /* with scope pull for these repositories, too */
 	size_t n_mount_from;
+	/* A call whose last host says nothing for so long, over all attempts, fails with
+	 * -ERR_UNAVAILABLE; 0 = 60 s. The hosts before that have half of it each. */
+	int64_t silence_ns;
 };
 
 struct fetch_descriptor {

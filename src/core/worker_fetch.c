@@ -190,11 +190,12 @@ static json_t *session_json(const struct fetch_options *o)
 		json_array_append_new(hosts, host_json(&o->hosts[i]));
 	for (size_t i = 0; i < o->n_mount_from; i++)
 		json_array_append_new(mount_from, json_string(o->mount_from[i]));
-	return json_pack("{s:{s:s,s:s,s:s,s:b,s:o,s:b,s:o,s:o}}", "session", "original_host",
+	return json_pack("{s:{s:s,s:s,s:s,s:b,s:o,s:b,s:I,s:o,s:o}}", "session", "original_host",
 			 o->original_host ? o->original_host : "", "repository",
 			 o->repository ? o->repository : "", "object", o->object ? o->object : "",
 			 "push", (int)o->push, "mount_from", mount_from, "debug", o->log != NULL,
-			 "headers", headers_json(o->headers, o->n_headers), "hosts", hosts);
+			 "silence", (json_int_t)o->silence_ns, "headers",
+			 headers_json(o->headers, o->n_headers), "hosts", hosts);
 }
 
 /* ---- a blob's bytes ---- */

@@ -287,6 +287,9 @@ static int run_ingest(struct ctr *c, struct err *err)
 		r = digest_validate(req.expected, err);
 	if (r == 0)
 		r = ctr_connect(c, err);
+	/* Who writes our input may take his time. */
+	if (r == 0)
+		r = client_share(c->client, err);
 	if (r == 0)
 		r = client_stream(c->client, &c->ctx, PB_CONTENT_SERVICE, "Write", NULL, &s, err);
 	if (r == 0)

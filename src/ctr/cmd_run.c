@@ -56,6 +56,8 @@ static int run_run(struct ctr *c, struct err *err)
 	if (r == 0 && ctr_bool(c, "tty") && !detach && !ctr_bool(c, "null-io"))
 		r = task_io_check_terminal(err);
 	if (r == 0)
+		task_announce();
+	if (r == 0)
 		r = ctr_connect(c, err);
 	if (r == 0)
 		r = create_container(c, &k, err);

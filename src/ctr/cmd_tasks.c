@@ -57,6 +57,7 @@ static int run_start(struct ctr *c, struct err *err)
 	const char *id;
 	int r;
 
+	task_announce();
 	r = need_id(c, &id, err);
 	if (r == 0)
 		r = load_spec(c, id, &container, &spec, err);
@@ -179,6 +180,7 @@ static int run_exec(struct ctr *c, struct err *err)
 
 	if (c->n_args == 1)
 		return err_set_raw(err, ERR_INVALID_ARGUMENT, "a command must be provided");
+	task_announce();
 	r = need_id(c, &id, err);
 	if (r == 0)
 		r = load_spec(c, id, &container, &spec, err);

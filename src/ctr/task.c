@@ -12,6 +12,7 @@
 #include <sys/signalfd.h>
 
 #include "base/fd.h"
+#include "sys/cgroup.h"
 
 #define FIFO_DIR "/run/containerd/fifo"
 
@@ -45,6 +46,13 @@ void task_options_from_flags(const struct ctr *c, struct task_options *ret)
 		.log_uri = flag_string(c, "log-uri"),
 		.pid_file = flag_string(c, "pid-file"),
 	};
+}
+
+/* The runtime will put a process into a cgroup: what that waits for can begin now. */
+void task_announce(void)
+{
+	if (geteuid() == 0)
+		cgroup_attach_ahead();
 }
 
 /* All that may end a program by its default; faults are left alone. */
@@ -134,6 +142,7 @@ static int forward_signals(struct process *p, struct err *err)
 
 static int supervise(struct process *p, int stdin_ended, uint32_t *ret_status, struct err *err)
 {
+	struct client *client = p->c->client;
 	int r;
 
 	for (;;) {
@@ -142,10 +151,17 @@ static int supervise(struct process *p, int stdin_ended, uint32_t *ret_status, s
 			{.fd = p->signal_fd, .events = POLLIN},
 			{.fd = stdin_ended, .events = POLLIN},
 			{.fd = task_io_failed_fd(p->io), .events = POLLIN},
+			{.fd = client_poll_fd(client), .events = POLLIN},
 		};
+		int n = poll(f, ARRAY_LEN(f), client_poll_timeout(client));
 
-		if (poll(f, ARRAY_LEN(f), -1) < 0 && errno != EINTR)
+		if (n < 0 && errno != EINTR)
 			return err_errno(err, errno, "poll");
+		if (n == 0 || f[4].revents) {
+			r = client_poll(client, err);
+			if (r < 0)
+				return r;
+		}
 		if (f[0].revents)
 			return client_wait_result(p->wait, ret_status, err);
 		if (f[1].revents) {

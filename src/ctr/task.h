@@ -23,6 +23,9 @@ struct task_options {
 /* Of the running command's flags; flags that it does not have count as not given. */
 void task_options_from_flags(const struct ctr *c, struct task_options *ret);
 
+/* A process is about to be started: the earlier this is said, the sooner it runs. */
+void task_announce(void);
+
 /* Makes and starts the task of a container. Attached: stays until it has ended, deletes it, and
  * returns the process's exit status (0..255). Detached: returns 0. When it fails no task is left.
  */

@@ -582,6 +582,8 @@ int transfer_new(struct ctr *c, struct transfer **ret, struct err *err)
 	int r;
 
 	r = ctr_connect(c, err);
+	if (r == 0)
+		r = client_share(c->client, err);
 	if (r < 0)
 		return r;
 	t = calloc(1, sizeof(*t));

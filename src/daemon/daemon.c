@@ -35,6 +35,7 @@
 #include "version.h"
 
 #define DRAIN_NS (5 * NSEC_PER_SEC)
+#define HEAP_PIECE (128 << 10)
 #define LAST_ROUNDS 8
 #define CGROUP_ROOT "/sys/fs/cgroup"
 
@@ -298,6 +299,10 @@ static int setup(struct daemon *d, struct err *err)
 		return err_nomem(err);
 	signal(SIGPIPE, SIG_IGN);
 	mallopt(M_ARENA_MAX, 2); /* one heap a thread would cost more than the daemon itself */
+	/* Left to itself the allocator raises both when a large piece is freed, and then keeps as
+	 * much at the end of each heap, where malloc_trim() does not reach. */
+	mallopt(M_MMAP_THRESHOLD, HEAP_PIECE);
+	mallopt(M_TRIM_THRESHOLD, HEAP_PIECE);
 	int r = loop_new(&d->loop);
 	if (r == 0)
 		r = pool_new(0, &d->pool);

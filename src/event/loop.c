@@ -48,6 +48,7 @@ struct loop {
 	atomic_bool stop;
 	_Atomic pthread_t thread;
 	atomic_bool running;
+	atomic_bool driven;
 	struct loop_source *sources, *dead;
 	struct loop_source **heap;
 	size_t heap_n, heap_cap;
@@ -340,7 +341,7 @@ static void run_timers(struct loop *l)
 	}
 }
 
-static int wait_ms(struct loop *l, int timeout_ms)
+static int wait_ms(const struct loop *l, int timeout_ms)
 {
 	if (!l->heap_n)
 		return timeout_ms;
@@ -357,17 +358,19 @@ int loop_run_once(struct loop *l, int timeout_ms)
 	atomic_store(&l->thread, pthread_self());
 	atomic_store(&l->running, true);
 	int n = epoll_wait(l->epoll, events, ARRAY_LEN(events), wait_ms(l, timeout_ms));
-	if (n < 0 && errno != EINTR)
-		return -errno;
+	int r = n < 0 && errno != EINTR ? -errno : 0;
 	for (int i = 0; i < n; i++) {
 		if (events[i].data.ptr)
 			dispatch(events[i].data.ptr, events[i].events);
 		else
 			run_posts(l);
 	}
-	run_timers(l);
+	if (r == 0)
+		run_timers(l);
 	bury(l);
-	return 0;
+	if (atomic_load(&l->driven))
+		atomic_store(&l->running, false);
+	return r;
 }
 
 int loop_run(struct loop *l)
@@ -384,6 +387,26 @@ void loop_stop(struct loop *l)
 {
 	atomic_store(&l->stop, true);
 	eventfd_write(l->wake, 1);
+}
+
+void loop_drive(struct loop *l, bool driven)
+{
+	atomic_store(&l->driven, driven);
+}
+
+bool loop_is_driven(const struct loop *l)
+{
+	return atomic_load(&l->driven);
+}
+
+int loop_fd(const struct loop *l)
+{
+	return l->epoll;
+}
+
+int loop_timeout(const struct loop *l)
+{
+	return wait_ms(l, -1);
 }
 
 bool loop_is_current(const struct loop *l)

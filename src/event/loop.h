@@ -31,7 +31,15 @@ int loop_run(struct loop *l);
  */
 int loop_run_once(struct loop *l, int timeout_ms);
 void loop_stop(struct loop *l);
-/* True on the thread that runs the loop. */
+/* A driven loop has no thread of its own: one thread does all with it, and runs it whenever it
+ * waits for something that comes through it. Not while loop_run() is at it. */
+void loop_drive(struct loop *l, bool driven);
+bool loop_is_driven(const struct loop *l);
+/* For a poll() of one's own: readable when there is something to run; how long to wait at most, -1
+ * = without end. */
+int loop_fd(const struct loop *l);
+int loop_timeout(const struct loop *l);
+/* True on the thread that runs the loop; of a driven one, while it does. */
 bool loop_is_current(const struct loop *l);
 
 /* @events: EPOLLIN, EPOLLOUT, EPOLLET...; level-triggered unless asked. The descriptor stays the

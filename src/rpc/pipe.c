@@ -334,20 +334,33 @@ int rpc_pipe_error(const struct rpc_pipe *p, struct err *err)
 			   p->end_text ? p->end_text : err_kind_text(p->end_kind));
 }
 
+/* A loop without a thread: the change comes from this one. */
+static int pipe_drive(struct rpc_pipe *p, int timeout_ms, struct err *err)
+{
+	int r;
+
+	pthread_mutex_unlock(&p->mu);
+	r = loop_run_once(p->hub->loop, timeout_ms);
+	pthread_mutex_lock(&p->mu);
+	return r < 0 ? err_errno(err, r, "run the connection's loop") : 0;
+}
+
 /* Waits for a change; pipe.mu held. */
 static int pipe_wait(struct rpc_pipe *p, const struct ctx *ctx, struct err *err)
 {
+	bool driven = loop_is_driven(p->hub->loop);
 	struct timespec ts;
 	int64_t at;
-	int r;
+	int r = ctx ? ctx_check(ctx, err) : 0;
 
+	if (r < 0)
+		return r;
+	if (driven)
+		return pipe_drive(p, ctx ? (int)(CANCEL_POLL_NS / NSEC_PER_MSEC) : -1, err);
 	if (!ctx) {
 		pthread_cond_wait(&p->cond, &p->mu);
 		return 0;
 	}
-	r = ctx_check(ctx, err);
-	if (r < 0)
-		return r;
 	at = time_mono() + CANCEL_POLL_NS;
 	ts.tv_sec = at / NSEC_PER_SEC;
 	ts.tv_nsec = at % NSEC_PER_SEC;

@@ -227,8 +227,10 @@ static void create_done(void *arg, const struct runtime_result *res)
 	}
 	p->starting = true; /* its end is told after its creation */
 	proc_track(p, pid);
-	container_watch_oom(c);
 	created_tell(op);
+	/* The process begins with a call that comes after this. */
+	if (c->visible)
+		container_watch_oom(c);
 	proc_start_ended(p);
 }
 

@@ -245,6 +245,8 @@ int jscan_string(struct jspan v, char *out, size_t cap)
 				return r;
 			i += (size_t)r;
 		}
+		if (piece[0] == '\0')
+			return -EINVAL;
 		if (o + len >= cap)
 			return -ENAMETOOLONG;
 		memcpy(out + o, piece, len);

@@ -37,7 +37,8 @@ static inline bool jscan_is_string(struct jspan v)
 	return v.n >= 2 && v.p[0] == '"';
 }
 
-/* Decodes a string into @out with a NUL. -EINVAL, -ENAMETOOLONG when it does not fit. */
+/* Decodes a string into @out with a NUL. -EINVAL (also when there is a NUL inside: it would end
+ * there), -ENAMETOOLONG when it does not fit. */
 int jscan_string(struct jspan v, char *out, size_t cap);
 bool jscan_string_is(struct jspan v, const char *s);
 int jscan_int(struct jspan v, int64_t *ret);

@@ -69,7 +69,13 @@ void runtime_done(struct runtime *rt)
 	free(rt->binary);
 	free(rt->root);
 	free(rt->log);
+	sealed_drop(&rt->program);
 	*rt = (struct runtime){NULL};
+}
+
+void runtime_trim(struct runtime *rt)
+{
+	sealed_drop(&rt->program);
 }
 
 static int argv_build(const struct runtime *rt, const char *const *args, const char *argv[ARGS_MAX],
@@ -138,11 +144,12 @@ static off_t log_size(const struct runtime *rt)
 }
 
 /* From a sealed copy where that helps; whatever comes in the way of that, from its file. */
-static int program_spawn(struct spawn_options *o, pid_t *ret_pid, struct err *err)
+static int program_spawn(struct runtime *rt, struct spawn_options *o, pid_t *ret_pid,
+			 struct err *err)
 {
 	char found[PATH_MAX];
 	const char *path = strchr(o->path, '/') ? o->path : in_path(o->path, found) ? found : NULL;
-	_cleanup_close_ int fd = path ? sealed_copy(path) : -1;
+	int fd = path ? sealed_get(&rt->program, path) : -1;
 
 	if (fd >= 0) {
 		o->exec_fd = fd;
@@ -153,14 +160,14 @@ static int program_spawn(struct spawn_options *o, pid_t *ret_pid, struct err *er
 	return spawn(o, ret_pid, NULL, err);
 }
 
-static int run_spawn(struct run *run, const struct runtime_io *io, const char *const *args,
-		     struct err *err)
+static int run_spawn(struct run *run, struct runtime *rt, const struct runtime_io *io,
+		     const char *const *args, struct err *err)
 {
 	const char *argv[ARGS_MAX];
 	struct spawn_options o = SPAWN_OPTIONS_INIT;
 	_cleanup_close_ int in = -1;
 	pid_t pid;
-	int r = argv_build(run->res.rt, args, argv, err);
+	int r = argv_build(rt, args, argv, err);
 
 	if (r < 0)
 		return r;
@@ -181,14 +188,14 @@ static int run_spawn(struct run *run, const struct runtime_io *io, const char *c
 	o.stdout_fd = io->capture ? run->res.out_fd : io->fds[1];
 	o.stderr_fd = io->fds[2];
 	o.pdeathsig = SIGKILL;
-	r = program_spawn(&o, &pid, err);
+	r = program_spawn(rt, &o, &pid, err);
 	if (r < 0)
 		return r;
 	reaper_watch(run->reaper, &run->watch, pid, run_ended, run);
 	return 0;
 }
 
-int runtime_start(struct reaper *r, const struct runtime *rt, const struct runtime_io *io,
+int runtime_start(struct reaper *r, struct runtime *rt, const struct runtime_io *io,
 		  const char *const *args, runtime_fn fn, void *arg, struct err *err)
 {
 	struct run *run = calloc(1, sizeof(*run));
@@ -200,7 +207,7 @@ int runtime_start(struct reaper *r, const struct runtime *rt, const struct runti
 	run->res = (struct runtime_result){.rt = rt, .out_fd = -1, .log_from = log_size(rt)};
 	run->fn = fn;
 	run->arg = arg;
-	e = run_spawn(run, io, args, err);
+	e = run_spawn(run, rt, io, args, err);
 	if (e < 0) {
 		if (run->res.out_fd >= 0)
 			close(run->res.out_fd);

@@ -14,6 +14,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "shim/reaper.h"
+#include "shim/sealed.h"
 
 #define RUNTIME_ROOT_DEFAULT "/run/containerd/runc"
 
@@ -23,12 +24,15 @@ struct runtime {
 	char *root;   /* --root, with the namespace */
 	char *log;    /* BUNDLE/log.json */
 	bool systemd_cgroup;
+	struct sealed program; /* what was started last, until runtime_trim() */
 };
 
 /* @binary and @root may be "" or NULL. -ENOMEM. */
 int runtime_init(struct runtime *rt, const char *ns, const char *bundle, const char *binary,
 		 const char *root, bool systemd_cgroup);
 void runtime_done(struct runtime *rt);
+/* Nothing will be started for a while: gives memory back. */
+void runtime_trim(struct runtime *rt);
 /* The program to start. */
 const char *runtime_program(const struct runtime *rt);
 
@@ -52,7 +56,7 @@ struct runtime_io {
 
 /* Starts `PROGRAM --root R --log L --log-format json [--systemd-cgroup] @args...`
  * (NULL-terminated). @rt stays until @fn was called: once, from the loop, unless this fails. */
-int runtime_start(struct reaper *r, const struct runtime *rt, const struct runtime_io *io,
+int runtime_start(struct reaper *r, struct runtime *rt, const struct runtime_io *io,
 		  const char *const *args, runtime_fn fn, void *arg, struct err *err) _must_check_;
 
 /* The same, waiting for the end: for programs without a loop. Output is thrown away. */

@@ -76,3 +76,36 @@ int sealed_copy(const char *path)
 		return -errno;
 	return TAKE_FD(to);
 }
+
+static bool is_same(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+	       a->st_mode == b->st_mode && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+	       a->st_mtim.tv_nsec == b->st_mtim.tv_nsec && a->st_ctim.tv_sec == b->st_ctim.tv_sec &&
+	       a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+int sealed_get(struct sealed *s, const char *path)
+{
+	struct stat before;
+	int fd;
+
+	if (stat(path, &before) < 0)
+		return -errno;
+	if (s->made && is_same(&before, &s->of))
+		return s->fd;
+	sealed_drop(s);
+	fd = sealed_copy(path);
+	if (fd < 0)
+		return fd;
+	/* What changes while it is copied has another time afterwards, and is copied anew. */
+	*s = (struct sealed){.made = true, .fd = fd, .of = before};
+	return fd;
+}
+
+void sealed_drop(struct sealed *s)
+{
+	if (s->made)
+		close(s->fd);
+	s->made = false;
+}

@@ -63,6 +63,8 @@ static void on_quiet(void *arg)
 
 	if (!s->trimmed)
 		loop_timer_set(s->trim_timer, time_mono() + HUNG_UP_NS);
+	for (struct container *c = s->containers; c; c = c->next)
+		runtime_trim(&c->rt);
 	s->trimmed = true;
 	trim();
 }

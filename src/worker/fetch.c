@@ -126,6 +126,9 @@ static int configure(struct session *s, json_t *config, struct err *err)
 	s->repository = json_str(config, "repository", "");
 	s->object = json_str(config, "object", "");
 	s->push = json_bool(config, "push", false);
+	s->silence_ns = json_int(config, "silence", 0);
+	if (s->silence_ns <= 0)
+		s->silence_ns = SILENCE_S * NSEC_PER_SEC;
 	s->headers = json_arr(config, "headers");
 	s->mount_from = json_arr(config, "mount_from");
 	if (json_array_size(hosts) > HOSTS_MAX)
@@ -355,7 +358,7 @@ int role_fetch(int sock)
 
 	s.sock = sock;
 	prepare_proxy();
-	if (jail_fetch(&err) < 0) {
+	if (curl_load(&err) < 0 || jail_fetch(&err) < 0) {
 		/* Nothing is asked yet: the answer to whatever comes is this. */
 		session_send(&s, msg_error(&err));
 		return 1;

@@ -16,7 +16,7 @@
 #include "worker/session.h"
 
 #define ASK_MAX 2
-#define TOKEN_ATTEMPTS_MAX 3
+#define TOKEN_ATTEMPTS_MAX 2
 #define CLIENT_ID "containerd-client"
 
 static void free_secret(char **p)
@@ -368,6 +368,7 @@ static void token_fetch(struct host *h)
 		.method = a->token_post ? "POST" : "GET",
 		.tls = &h->tls,
 		.connect_timeout_ms = h->dial_timeout_ms,
+		.stall_s = session_stall(h->s),
 		.max_body = REPLY_MAX,
 		.on_done = token_done,
 		.arg = h,

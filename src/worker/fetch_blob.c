@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/time.h"
 #include "worker/session.h"
 
 static int64_t limit(const struct call *c)
@@ -96,6 +97,7 @@ ssize_t blob_on_data(void *arg, const void *p, size_t n, int *ret_fd)
 		c->off += r;
 		c->piped += r;
 	}
+	c->heard = time_mono();
 	return (ssize_t)done;
 }
 

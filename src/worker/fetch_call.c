@@ -153,6 +153,7 @@ int call_begin(struct call *c, struct err *err)
 			       c->type == CALL_RESOLVE ? "resolve"
 			       : c->type == CALL_PUSH  ? "push"
 						       : "pull");
+	c->heard = time_mono();
 	call_send(c);
 	return 0;
 }
@@ -183,6 +184,7 @@ void call_step_failed(struct call *c, enum failure failure, const struct err *er
 		err_copy(&c->err, err);
 	}
 	c->attempts = c->auth_attempts = 0;
+	c->heard = time_mono();
 	c->head = c->type == CALL_RESOLVE;
 	if (++c->step < c->n_steps)
 		call_send(c);
@@ -235,6 +237,19 @@ static void resolved(struct call *c, const struct http_reply *r)
 				 (json_int_t)size));
 }
 
+int session_stall(const struct session *s)
+{
+	int64_t half = s->silence_ns / 2 / NSEC_PER_SEC;
+
+	return (int)MAX(MIN(half, (int64_t)HTTP_STALL_S), (int64_t)1);
+}
+
+/* It has said nothing for so long that asking again is in vain. */
+static bool is_silent(const struct call *c)
+{
+	return time_mono() - c->heard >= c->s->silence_ns;
+}
+
 static void transport_failed(struct call *c, const struct http_reply *r)
 {
 	bool progress = c->type == CALL_BLOB && c->off > c->asked;
@@ -255,7 +270,8 @@ static void transport_failed(struct call *c, const struct http_reply *r)
 		if (++c->resumes < RESUMES_MAX)
 			c->attempts = 0;
 	}
-	if (http_may_retry(r->code) && (progress || is_last(c)) && c->attempts + 1 < ATTEMPTS_MAX)
+	if (http_may_retry(r->code) && (progress || is_last(c)) && c->attempts + 1 < ATTEMPTS_MAX &&
+	    !is_silent(c))
 		call_retry_in(c, RETRY_NS << c->attempts);
 	else
 		call_step_failed(c, FAILURE_TRANSPORT, &err);
@@ -329,6 +345,8 @@ static void on_done(void *arg, const struct http_reply *r)
 	bool ok = r->status >= 200 && r->status < 300;
 
 	c->transfer = NULL;
+	if (r->status >= 300)
+		c->heard = time_mono();
 	/* Below 400 and not ok: redirects that lead nowhere. */
 	if (r->status == 0 || (r->status < 400 && r->code != CURLE_OK))
 		transport_failed(c, r);
@@ -356,6 +374,7 @@ static ssize_t resolve_on_data(void *arg, const void *p, size_t n, int *ret_fd)
 			MANIFEST_MAX);
 		return -1;
 	}
+	c->heard = time_mono();
 	hasher_update(c->hasher, p, n);
 	c->off += (int64_t)n;
 	return (ssize_t)n;
@@ -465,6 +484,7 @@ void call_send(struct call *c)
 		.method = c->head ? "HEAD" : "GET",
 		.tls = &st->host->tls,
 		.connect_timeout_ms = st->host->dial_timeout_ms,
+		.stall_s = session_stall(c->s),
 		.max_body = REPLY_MAX,
 		.on_body = c->type == CALL_BLOB ? blob_on_body : resolve_on_body,
 		.on_data = c->type == CALL_BLOB ? blob_on_data : resolve_on_data,

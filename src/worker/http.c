@@ -36,6 +36,11 @@ struct http_transfer {
 	int64_t uploaded;
 };
 
+static long stall_s(const struct http_request *r)
+{
+	return r->stall_s > 0 ? r->stall_s : HTTP_STALL_S;
+}
+
 /* ---- response headers ---- */
 
 static void reply_reset(struct http_reply *r)
@@ -233,7 +238,7 @@ static int on_seek(void *arg, curl_off_t offset, int origin)
 	if (origin != SEEK_SET || offset < 0 || offset > t->r.upload_size)
 		return CURL_SEEKFUNC_FAIL;
 	t->uploaded = offset;
-	curl_easy_setopt(t->easy, CURLOPT_LOW_SPEED_TIME, (long)HTTP_STALL_S);
+	curl_easy_setopt(t->easy, CURLOPT_LOW_SPEED_TIME, stall_s(&t->r));
 	return CURL_SEEKFUNC_OK;
 }
 
@@ -354,7 +359,7 @@ static CURLcode setup(struct http_transfer *t)
 	SET(CURLOPT_MAXREDIRS, (long)HTTP_REDIRECTS_MAX);
 	SET(CURLOPT_BUFFERSIZE, BUFFER);
 	SET(CURLOPT_LOW_SPEED_LIMIT, 1L);
-	SET(CURLOPT_LOW_SPEED_TIME, (long)HTTP_STALL_S);
+	SET(CURLOPT_LOW_SPEED_TIME, stall_s(r));
 	SET(CURLOPT_CONNECTTIMEOUT_MS,
 	    (long)(r->connect_timeout_ms > 0 ? MIN(r->connect_timeout_ms, 3600000) : 30000));
 	SET(CURLOPT_HEADERFUNCTION, on_header);

@@ -2,7 +2,7 @@
 /* HTTP requests, many at a time in one thread, on libcurl's multi interface.
  *
  * Redirects are followed (the Authorization header stays with the host it was meant for). A
- * transfer that gets no byte for HTTP_STALL_S seconds is ended; while it rests because its own
+ * transfer that gets no byte for some time (stall_s) is ended; while it rests because its own
  * reader is slow that time does not run. Once a request body is sent the server has longer to
  * answer: it may have to look through all of it. HTTP/1.1 only: on a connection that transfers
  * share, one that rests would hold up the others. Callbacks run inside http_perform(). */
@@ -66,6 +66,7 @@ struct http_request {
 	int64_t upload_size;
 	const struct http_tls *tls;
 	int64_t connect_timeout_ms; /* 0 = 30 s */
+	int stall_s;		    /* 0 = HTTP_STALL_S */
 	size_t max_body;
 	/* When a success (2xx) reply's body comes: true = on_data gets it. May be NULL. */
 	bool (*on_body)(void *arg, const struct http_reply *r);
@@ -77,6 +78,9 @@ struct http_request {
 	void (*on_done)(void *arg, const struct http_reply *r);
 	void *arg;
 };
+
+/* Makes libcurl's functions there; before everything else here, and before a jail. */
+int curl_load(struct err *err) _must_check_;
 
 /* @log NULL = no traces. */
 int http_new(void (*log)(void *arg, const char *line), void *log_arg, struct http **ret,

@@ -42,7 +42,7 @@
  * ---- role "fetch": one session a process, many calls at a time ----
  *
  * d>w
- * {"session":{"original_host":"...","repository":"...","object":"...","push":bool,"mount_from":["repository",...],"debug":bool,"headers":[["k","v"],...],
+ * {"session":{"original_host":"...","repository":"...","object":"...","push":bool,"mount_from":["repository",...],"debug":bool,"silence":ns,"headers":[["k","v"],...],
  *      "hosts":[{"scheme":"https","host":"...","path":"/v2","capabilities":n,"skip_verify":bool,"ca":["PEM",...],
  *                "certs":[["cert PEM","key
  * PEM"],...],"headers":[["k","v"],...],"dial_timeout":ns},...]}} first message, once, without an

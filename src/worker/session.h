@@ -22,6 +22,7 @@
 
 #define HOSTS_MAX 64
 #define STEPS_MAX (2 * HOSTS_MAX)
+#define SILENCE_S 60	      /* without a byte, unless the daemon says otherwise */
 #define ATTEMPTS_MAX 5	      /* requests of a step that end in failures which may pass */
 #define RESUMES_MAX 100	      /* bodies of a call that broke off after some progress */
 #define AUTH_ATTEMPTS_MAX 3   /* 401 answers that a call takes from one host */
@@ -101,6 +102,7 @@ struct call {
 	unsigned attempts, auth_attempts; /* of this step */
 	unsigned resumes;
 	int64_t retry_at;
+	int64_t heard; /* when this host last said something, or was first asked */
 
 	int fd;	       /* blob: the pipe, write end that does not block; push: the file; else -1 */
 	int64_t off;   /* where in the blob the next byte belongs: the daemon has what is before */
@@ -122,6 +124,7 @@ struct session {
 	json_t *config;
 	const char *original_host, *repository, *object;
 	bool push;
+	int64_t silence_ns;
 	json_t *headers;
 	json_t *mount_from; /* repositories whose blobs may be mounted, for tokens */
 	struct host hosts[HOSTS_MAX];
@@ -184,6 +187,9 @@ void auth_accepted(struct host *h);
 /* The daemon's answer. */
 void auth_answer(struct session *s, const json_t *auth);
 void auth_done(struct auth *a);
+
+/* Seconds of silence that end one transfer: every call has two attempts at least. */
+int session_stall(const struct session *s);
 
 /* "unexpected status from GET request to URL: 500 Internal Server Error", with the registry's own
  * words when it sent some. */

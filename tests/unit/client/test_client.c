@@ -112,6 +112,14 @@ static int setup(void **state)
 	return 0;
 }
 
+static int setup_shared(void **state)
+{
+	struct err err;
+
+	setup(state);
+	return client_share(fixture->client, &err);
+}
+
 static void drained(void *arg)
 {
 	loop_stop(arg);
@@ -182,6 +190,27 @@ static void a_blob_is_read_whole_and_checked(void **state)
 			 -ERR_INVALID_ARGUMENT);
 }
 
+/* poll() for @fd as ctr does it, with the connection beside it. */
+static bool readable(struct fixture *f, int fd, int timeout_ms)
+{
+	int64_t end = time_mono() + timeout_ms * NSEC_PER_MSEC;
+	struct err err;
+
+	for (;;) {
+		struct pollfd p[] = {{.fd = fd, .events = POLLIN},
+				     {.fd = client_poll_fd(f->client), .events = POLLIN}};
+		int64_t left = (end - time_mono()) / NSEC_PER_MSEC;
+
+		assert_true(poll(p, 2, (int)MAX(left, (int64_t)0)) >= 0);
+		if (p[0].revents)
+			return true;
+		if (left <= 0)
+			return false;
+		if (p[1].revents)
+			assert_int_equal(client_poll(f->client, &err), 0);
+	}
+}
+
 static struct client_wait *start_wait(struct fixture *f)
 {
 	struct client_wait *w;
@@ -189,6 +218,7 @@ static struct client_wait *start_wait(struct fixture *f)
 	char b;
 
 	assert_int_equal(client_wait_new(f->client, &f->ctx, "c", "", &w, &err), 0);
+	assert_true(readable(f, f->deferred[0], 10000));
 	assert_int_equal(read(f->deferred[0], &b, 1), 1);
 	return w;
 }
@@ -198,15 +228,14 @@ static void a_wait_becomes_readable_with_the_status(void **state)
 	PB_TASKS(WaitResponse) m = PB_TASKS_INIT(WAIT_RESPONSE);
 	struct fixture *f = *state;
 	struct client_wait *w = start_wait(f);
-	struct pollfd p = {.fd = client_wait_fd(w), .events = POLLIN};
 	uint32_t status;
 	struct err err;
 
-	assert_int_equal(poll(&p, 1, 0), 0);
+	assert_false(readable(f, client_wait_fd(w), 0));
 	m.exit_status = 42;
 	assert_int_equal(rpc_send(f->waiting, &m.base, &err), 0);
 	rpc_finish(f->waiting, NULL);
-	assert_int_equal(poll(&p, 1, 10000), 1);
+	assert_true(readable(f, client_wait_fd(w), 10000));
 	assert_int_equal(client_wait_result(w, &status, &err), 0);
 	assert_int_equal(status, 42);
 	client_wait_free(w);
@@ -260,16 +289,39 @@ static void unix_urls_are_paths(void **state)
 	client_free(c);
 }
 
+static void a_wait_is_answered_to_who_blocks(void **state)
+{
+	PB_TASKS(WaitResponse) m = PB_TASKS_INIT(WAIT_RESPONSE);
+	struct fixture *f = *state;
+	struct client_wait *w = start_wait(f);
+	uint32_t status;
+	struct err err;
+
+	m.exit_status = 7;
+	assert_int_equal(rpc_send(f->waiting, &m.base, &err), 0);
+	rpc_finish(f->waiting, NULL);
+	assert_int_equal(client_wait_result(w, &status, &err), 0);
+	assert_int_equal(status, 7);
+	client_wait_free(w);
+}
+
+/* By the thread that made the connection, and by any. */
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST_BOTH(f)                                            \
+	TEST(f),                                                \
+	{                                                       \
+#f " (shared)", f, setup_shared, teardown, NULL \
+	}
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(a_call_carries_the_namespace),
-		TEST(a_blob_is_read_whole_and_checked),
-		TEST(a_wait_becomes_readable_with_the_status),
-		TEST(a_wait_can_be_given_up),
-		TEST(a_wait_ends_when_the_connection_does),
+		TEST_BOTH(a_call_carries_the_namespace),
+		TEST_BOTH(a_blob_is_read_whole_and_checked),
+		TEST_BOTH(a_wait_becomes_readable_with_the_status),
+		TEST_BOTH(a_wait_is_answered_to_who_blocks),
+		TEST_BOTH(a_wait_can_be_given_up),
+		TEST_BOTH(a_wait_ends_when_the_connection_does),
 		cmocka_unit_test(nobody_listening_is_one_clear_line),
 		TEST(unix_urls_are_paths),
 	};

@@ -140,6 +140,21 @@ static void target_in_the_back_end_is_linked(void **state)
 		   "snapshot default/2/b: already exists");
 }
 
+/* A daemon that ended between its back end's work and its own record left it. */
+static void name_that_the_back_end_has_without_a_record_is_passed_over(void **state)
+{
+	struct fix *f = *state;
+	struct fake s;
+
+	fake_init(&s, f);
+	fake_add(&s, SNAPSHOT_ACTIVE, "default/1/a", "", NULL);
+	fake_add(&s, SNAPSHOT_ACTIVE, "default/2/a", "", NULL);
+	assert_ok(prepare(f, "a", "", NULL));
+	assert_non_null(fake_find(&s, "default/3/a"));
+	assert_ok(prepare(f, "b", "", NULL));
+	assert_non_null(fake_find(&s, "default/4/b"));
+}
+
 static void commit_refuses_what_can_not_be(void **state)
 {
 	struct fix *f = *state;
@@ -288,6 +303,7 @@ int main(void)
 		T(keys_are_a_namespace_s_own),
 		T(target_that_exists_is_reported_and_leased),
 		T(target_in_the_back_end_is_linked),
+		T(name_that_the_back_end_has_without_a_record_is_passed_over),
 		T(commit_refuses_what_can_not_be),
 		T(commit_may_give_a_parent_to_what_has_none),
 		T(lease_follows_the_commit),

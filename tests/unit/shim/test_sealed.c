@@ -111,6 +111,37 @@ static void missing_file_is_told(void **state)
 
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
 
+static void copy_is_kept_while_the_file_is_the_same(void **state)
+{
+	struct sealed s = {false};
+	int fd;
+
+	copy_file("/bin/true", crun);
+	fd = sealed_get(&s, crun);
+	assert_true(fd >= 0);
+	assert_int_equal(sealed_get(&s, crun), fd);
+	sealed_drop(&s);
+	assert_int_equal(fcntl(fd, F_GETFD), -1);
+	sealed_drop(&s);
+}
+
+static void copy_is_made_anew_when_the_file_was_replaced(void **state)
+{
+	struct sealed s = {false};
+	struct stat st, want;
+
+	copy_file("/bin/true", crun);
+	assert_true(sealed_get(&s, crun) >= 0);
+	assert_int_equal(unlink(crun), 0);
+	assert_int_equal(sealed_get(&s, crun), -ENOENT);
+	copy_file("/bin/sh", crun);
+	assert_int_equal(stat(crun, &want), 0);
+	assert_true(sealed_get(&s, crun) >= 0);
+	assert_int_equal(fstat(s.fd, &st), 0);
+	assert_int_equal(st.st_size, want.st_size);
+	sealed_drop(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -120,6 +151,8 @@ int main(void)
 		TEST(empty_and_too_large_files_are_left_alone),
 		TEST(program_with_set_id_bits_is_left_alone),
 		TEST(missing_file_is_told),
+		TEST(copy_is_kept_while_the_file_is_the_same),
+		TEST(copy_is_made_anew_when_the_file_was_replaced),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

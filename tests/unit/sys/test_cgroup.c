@@ -285,6 +285,18 @@ static void a_terminal_comes_over_the_console_socket(void **state)
 	close(null);
 }
 
+/* Whether it may or not. */
+static void moving_into_the_own_group_changes_nothing(void **state)
+{
+	struct fixture *f = *state;
+	char *before, *after;
+
+	assert_int_equal(cgroup_text_read(f->a, getpid(), &before), 0);
+	assert_true(cgroup_attach_self() <= 0);
+	assert_int_equal(cgroup_text_read(f->a, getpid(), &after), 0);
+	assert_string_equal(before, after);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -294,6 +306,7 @@ int main(void)
 		TEST(version_2_has_one_directory),
 		TEST(what_a_mount_does_not_show_is_cut_off),
 		TEST(groups_of_this_process_are_found_or_there_are_none),
+		TEST(moving_into_the_own_group_changes_nothing),
 		TEST(numbers_of_version_2_are_read),
 		TEST(numbers_of_version_1_are_read),
 		TEST(a_group_that_is_gone_is_an_error),

@@ -120,6 +120,19 @@ static void serve_auth(int c, const char *head, const char *repo)
 		send_blob(c, 0, false, SIZE_MAX);
 }
 
+/* The beginning of the blob, and no more until the worker goes away. */
+static void send_and_hush(int c)
+{
+	char head[128];
+	int n = snprintf(head, sizeof(head),
+			 "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n",
+			 BLOB_LEN);
+
+	assert_int_equal(fd_write_full(c, head, (size_t)n), 0);
+	assert_int_equal(fd_write_full(c, reg.blob, 100000), 0);
+	fd_read_full(c, (char[1]){0}, 1);
+}
+
 static void serve_broken(int c, const char *repo, int64_t from, bool range)
 {
 	int nth = atomic_load(&reg.requests);
@@ -144,7 +157,9 @@ static void serve_broken(int c, const char *repo, int64_t from, bool range)
 		respond(c, "403 Forbidden", "",
 			"{\"errors\":[{\"code\":\"DENIED\",\"message\":\"go away\"}]}", 50,
 			SIZE_MAX);
-	else if (streq(repo, "stall"))
+	else if (streq(repo, "stutter") && nth == 1)
+		send_and_hush(c);
+	else if (streq(repo, "stall") || streq(repo, "stutter"))
 		fd_read_full(c, (char[1]){0}, 1); /* until the worker goes away */
 	else
 		status(c, "404 Not Found", "");
@@ -267,6 +282,7 @@ struct fixture {
 	int refuse;   /* kind of the error with which they are refused */
 	int asked;
 	const char *user, *secret;
+	int64_t silence_ns;
 	struct err err;
 };
 
@@ -356,6 +372,7 @@ static void session(struct fixture *t, const char *repo, const char *object)
 		.n_hosts = 2,
 		.auth = on_auth,
 		.auth_arg = t,
+		.silence_ns = t->silence_ns,
 	};
 
 	if (fetch_start(&t->ctx, &o, &t->f, &t->err) < 0)
@@ -822,6 +839,26 @@ static void canceled_call_ends_and_the_session_goes_on(void **state)
 	assert_error(t, fetch_resolve(t->f, &t->ctx, &d, &t->err), ERR_CANCELED, "");
 }
 
+/* "stall" says nothing at all, "stutter" a part of the body and then nothing more. */
+static void registry_that_falls_silent_is_given_up(void **state)
+{
+	static const char *const repos[] = {"stall", "stutter"};
+	struct fixture *t = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(repos); i++) {
+		int64_t begin = time_mono();
+
+		atomic_store(&reg.requests, 0);
+		t->silence_ns = 5 * NSEC_PER_SEC;
+		assert_error(t, blob(t, repos[i]), ERR_UNAVAILABLE, "could not fetch");
+		assert_in_range(time_mono() - begin, 5 * NSEC_PER_SEC, 20 * NSEC_PER_SEC);
+		/* Asked once more at least; not after a body whose speed fell only slowly. */
+		assert_in_range(atomic_load(&reg.requests), i == 0 ? 2 : 1, 4);
+		fetch_free(TAKE_PTR(t->f));
+	}
+	assert_true(t->at > 0);
+}
+
 /* ---- unpack ---- */
 
 static void layer_is_unpacked_by_a_worker(void **state)
@@ -912,6 +949,7 @@ int main(int argc, char **argv)
 		TEST(claims_of_a_worker_are_checked_against_the_pipe),
 		TEST(worker_that_ends_or_says_nothing_costs_its_call),
 		TEST(canceled_call_ends_and_the_session_goes_on),
+		TEST(registry_that_falls_silent_is_given_up),
 		TEST(layer_is_unpacked_by_a_worker),
 		TEST(unpack_ends_when_the_request_does),
 	};
