@@ -108,6 +108,7 @@ void cri_free(struct cri *c)
 {
 	if (!c)
 		return;
+	cri_netns_done(c);
 	cri_exits_free(c->exits);
 	cri_table_free(c->containers);
 	cri_table_free(c->starting);

@@ -154,3 +154,14 @@ int cri_netns_loopback(const char *path, struct err *err)
 	int r = run_job(&j);
 	return r < 0 ? err_errno(err, r, "set up the loopback interface in %s", path) : 0;
 }
+
+/* A mount that still has namespaces on it is busy, and stays. */
+void cri_netns_done(struct cri *c)
+{
+	_cleanup_arena_ struct arena *a = arena_new(0);
+	char *dir = a && c->config->netns_mounts_under_state_dir ? path_join(a, c->o.state, "netns")
+								 : NULL;
+
+	if (dir)
+		(void)umount2(dir, UMOUNT_NOFOLLOW);
+}

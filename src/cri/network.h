@@ -28,6 +28,9 @@ int cri_netns_new(struct cri *c, struct arena *a, int netns_fd, char **ret,
 /* Unmounts and removes; absent is fine. */
 int cri_netns_remove(const char *path, struct err *err) _must_check_;
 bool cri_netns_exists(const char *path);
+/* At the end of the daemon: the directory below the state directory is no mount of its own any
+ * more, unless namespaces are in it. */
+void cri_netns_done(struct cri *c);
 /* Brings up "lo" without a plugin. */
 int cri_netns_loopback(const char *path, struct err *err) _must_check_;
 

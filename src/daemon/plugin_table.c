@@ -224,7 +224,7 @@ const struct plugin plugin_table[] = {
 	 .id = "podsandbox",
 	 .requires = LIST(T("event.v1"), T("lease.v1"), T("sandbox.store.v1"), T("transfer.v1"),
 			  T("cri.v1"), T("service.v1"), T("warning.v1")),
-	 .init = NULL},
+	 .init = plugin_podsandbox_controller_podsandbox_init},
 	{.type = T("sandbox.controller.v1"),
 	 .id = "shim",
 	 .requires = LIST(T("shim.v1"), T("event.v1")),

@@ -40,7 +40,6 @@ struct services {
 	const char *introspection_root; /* directory of the file "uuid" */
 	const struct differs *differs;	/* in the order in which they are asked; NULL = none */
 	bool diff_sync_fs;
-	bool no_task_metrics; /* the metrics endpoint tells nothing about tasks */
 };
 
 /* What Introspection asks the plugin graph, which is above. */
