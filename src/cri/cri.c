@@ -95,6 +95,7 @@ void cri_stop(struct cri *c)
 {
 	if (atomic_exchange(&c->stopping, true))
 		return;
+	cri_pod_watches_stop(c);
 	cri_streaming_stop(c->streaming);
 	cri_exits_stop(c->exits);
 	cri_events_stop(c->events);

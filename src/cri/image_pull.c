@@ -46,26 +46,28 @@ static void watchdog_unref(struct watchdog *w)
 	free(w);
 }
 
+/* On the loop, once: the end of the pull, or the expiry. */
+static void drop(void *arg)
+{
+	struct watchdog *w = arg;
+
+	loop_source_free(w->timer);
+	w->timer = NULL;
+	watchdog_unref(w);
+}
+
 static void look(void *arg)
 {
 	struct watchdog *w = arg;
 	int64_t now = time_mono();
-	bool over;
 
 	pthread_mutex_lock(&w->lock);
-	over = w->done;
-	if (!over && now - w->progress > w->limit_ns) {
+	if (!w->done && now - w->progress > w->limit_ns) {
 		w->expired = true;
 		*w->canceled = true;
-		over = true;
-	}
-	pthread_mutex_unlock(&w->lock);
-	if (!over) {
+	} else
 		loop_timer_set(w->timer, now + LOOK_NS);
-		return;
-	}
-	loop_source_free(w->timer);
-	watchdog_unref(w);
+	pthread_mutex_unlock(&w->lock);
 }
 
 static void begin_watch(void *arg)
@@ -73,7 +75,7 @@ static void begin_watch(void *arg)
 	struct watchdog *w = arg;
 
 	if (loop_add_timer(w->loop, time_mono() + LOOK_NS, look, w, &w->timer) < 0)
-		watchdog_unref(w);
+		w->timer = NULL;
 }
 
 /* NULL: none is wanted, or there is no memory for one. */
@@ -90,10 +92,11 @@ static struct watchdog *watchdog_new(struct cri *c, struct ctx *pull)
 	w->canceled = &pull->canceled;
 	pthread_mutex_init(&w->lock, NULL);
 	if (loop_post(c->o.loop, begin_watch, w) < 0)
-		watchdog_unref(w);
+		w->limit_ns = INT64_MAX;
 	return w;
 }
 
+/* Its timer goes with it, by the loop. */
 static bool watchdog_end(struct watchdog *w)
 {
 	if (!w)
@@ -102,7 +105,8 @@ static bool watchdog_end(struct watchdog *w)
 	w->done = true;
 	pthread_mutex_unlock(&w->lock);
 	bool expired = w->expired;
-	watchdog_unref(w);
+	if (loop_post(w->loop, drop, w) == 0)
+		watchdog_unref(w);
 	return expired;
 }
 

@@ -33,6 +33,7 @@ struct cri {
 	struct nri *nri;		 /* nri.h; NULL = disabled */
 	const char *registry_dir;	 /* of hosts.toml files from old tables, "" = none */
 	struct arena *arena;
+	struct watch *watches; /* pod_stop.c's: the loop's */
 	atomic_bool ready, stopping;
 	pthread_mutex_t features_lock; /* guards the two below: one of each handler */
 	struct cri_features *features;
@@ -125,6 +126,8 @@ int cri_pod_containers(struct ctx *ctx, struct cri *c, const char *pod_id,
 /* Waits for the end of a pod's sandbox, without a thread, and records it then. After start, and in
  * recovery. */
 int cri_pod_watch(struct cri *c, struct cri_pod *p, struct err *err) _must_check_;
+/* All of these, when the daemon stops. */
+void cri_pod_watches_stop(struct cri *c);
 
 /* Takes the pod's networks down (unless @network is false), and removes its namespaces. Again is
  * fine. */

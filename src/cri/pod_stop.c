@@ -20,10 +20,13 @@
 
 /* ---- the exit of a sandbox ---- */
 
+/* In the list from the beginning of the wait to its end; all on the loop. */
 struct watch {
+	struct watch *next;
 	struct cri *c;
 	struct cri_pod *p;
 	struct sandbox_controller *controller;
+	struct sandbox_wait *wait;
 	struct sandbox_exit x;
 	struct err err;
 };
@@ -32,6 +35,15 @@ static void watch_free(struct watch *w)
 {
 	cri_object_unref(&w->p->o);
 	free(w);
+}
+
+static void list_remove(struct watch *w)
+{
+	for (struct watch **p = &w->c->watches; *p; p = &(*p)->next)
+		if (*p == w) {
+			*p = w->next;
+			return;
+		}
 }
 
 /* The pod is down, whatever else: those that wait for it go on. */
@@ -77,6 +89,7 @@ static void on_exit_of_pod(void *arg, const struct sandbox_exit *x, const struct
 {
 	struct watch *w = arg;
 
+	list_remove(w);
 	if (x)
 		w->x = *x;
 	else
@@ -89,11 +102,35 @@ static void on_exit_of_pod(void *arg, const struct sandbox_exit *x, const struct
 static void begin_watch(void *arg)
 {
 	struct watch *w = arg;
-	struct sandbox_wait *unused;
 
-	if (w->controller->ops->wait(w->controller, CRI_NS, w->p->o.id, on_exit_of_pod, w, &unused,
+	if (w->c->stopping) {
+		watch_free(w);
+		return;
+	}
+	w->next = w->c->watches;
+	w->c->watches = w;
+	if (w->controller->ops->wait(w->controller, CRI_NS, w->p->o.id, on_exit_of_pod, w, &w->wait,
 				     &w->err) < 0)
 		on_exit_of_pod(w, NULL, &w->err);
+}
+
+static void end_watches(void *arg)
+{
+	struct cri *c = arg;
+
+	for (struct watch *w = c->watches, *next; w; w = next) {
+		next = w->next;
+		if (w->controller->ops->wait_cancel(w->controller, w->wait)) {
+			list_remove(w);
+			watch_free(w);
+		}
+	}
+}
+
+void cri_pod_watches_stop(struct cri *c)
+{
+	if (loop_post(c->o.loop, end_watches, c) < 0)
+		log_error("CRI: end the waits for pods: no memory");
 }
 
 int cri_pod_watch(struct cri *c, struct cri_pod *p, struct err *err)

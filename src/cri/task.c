@@ -6,11 +6,8 @@
 #include <stdlib.h>
 
 #include "base/json.h"
-#include "base/log.h"
 #include "base/str.h"
 #include "base/time.h"
-#include "event/loop.h"
-#include "event/pool.h"
 #include "rpc/pb_json.h"
 
 #define SH(x) Containerd__Task__V3__##x
@@ -115,88 +112,6 @@ int cri_task_destroy(struct ctx *ctx, struct cri *c, const char *id, struct err 
 	own = ERR_INIT;
 	r = runtime_delete(ctx, c->o.runtime, id, &x, &own);
 	return r == -ERR_NOT_FOUND ? 0 : r < 0 ? err_copy(err, &own) : 0;
-}
-
-/* ---- waiting ---- */
-
-struct waiter {
-	struct cri *c;
-	struct task *task;
-	char *id;
-	cri_task_wait_fn fn;
-	void *arg;
-	struct runtime_exit x;
-	struct err err;
-};
-
-static void waiter_free(struct waiter *w)
-{
-	if (w->task)
-		task_unref(w->task);
-	free(w->id);
-	free(w);
-}
-
-static void waiter_tell(void *arg)
-{
-	struct waiter *w = arg;
-
-	w->fn(w->arg, w->err.kind ? NULL : &w->x, w->err.kind ? &w->err : NULL);
-	waiter_free(w);
-}
-
-static void waiter_end(struct waiter *w)
-{
-	if (!w->c->stopping && pool_submit(w->c->o.pool, waiter_tell, w) == 0)
-		return;
-	err_set(&w->err, ERR_CANCELED, "the daemon stops");
-	waiter_tell(w);
-}
-
-static void answered(void *arg, const uint8_t *p, size_t n, const struct err *err)
-{
-	struct waiter *w = arg;
-	SH(WaitResponse) *resp =
-		err ? NULL : containerd__task__v3__wait_response__unpack(NULL, n, p);
-
-	if (err)
-		err_copy(&w->err, err);
-	else if (!resp)
-		err_set(&w->err, ERR_INTERNAL, "the shim's answer to Wait cannot be read");
-	else {
-		w->x.status = resp->exit_status;
-		w->x.at = resp->exited_at ? (struct timespec){resp->exited_at->seconds,
-							      resp->exited_at->nanos}
-					  : time_now();
-		containerd__task__v3__wait_response__free_unpacked(resp, NULL);
-	}
-	waiter_end(w);
-}
-
-static void begin(void *arg)
-{
-	struct waiter *w = arg;
-	SH(WaitRequest) req = CONTAINERD__TASK__V3__WAIT_REQUEST__INIT;
-
-	req.id = w->id;
-	if (task_call_async(w->task, "Wait", &req.base, 0, answered, w, NULL, &w->err) < 0)
-		waiter_end(w);
-}
-
-int cri_task_wait(struct ctx *ctx, struct cri *c, const char *id, cri_task_wait_fn fn, void *arg,
-		  struct err *err)
-{
-	struct waiter *w = calloc(1, sizeof(*w));
-
-	if (!w)
-		return err_nomem(err);
-	*w = (struct waiter){.c = c, .id = strdup(id), .fn = fn, .arg = arg};
-	int r = w->id ? runtime_get(ctx, c->o.runtime, id, &w->task, err) : err_nomem(err);
-	if (r == 0 && loop_post(c->o.loop, begin, w) < 0)
-		r = err_nomem(err);
-	if (r < 0)
-		waiter_free(w);
-	return r;
 }
 
 /* ---- options ---- */

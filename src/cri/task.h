@@ -40,14 +40,6 @@ struct cri_task_info {
 int cri_task_info(struct ctx *ctx, struct cri *c, const char *id, struct cri_task_info *ret,
 		  struct err *err) _must_check_;
 
-/* Calls @fn once on a thread of the pool when the process has ended (@x), or when that cannot be
- * known any more, since the connection to the shim is gone (@err; ask again with cri_task_info()).
- * Holds no thread. When the daemon stops first it is called on the loop with -ERR_CANCELED, where
- * it may only let go of @arg. */
-typedef void (*cri_task_wait_fn)(void *arg, const struct runtime_exit *x, const struct err *err);
-int cri_task_wait(struct ctx *ctx, struct cri *c, const char *id, cri_task_wait_fn fn, void *arg,
-		  struct err *err) _must_check_;
-
 /* A handler's options as what its runtime takes: containerd.runc.v1.Options, or
  * runtimeoptions.v1.Options for other shims. type_url NULL = none. In @a. */
 int cri_runtime_options(struct arena *a, const struct cri_handler *h, struct any *ret,

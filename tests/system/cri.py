@@ -136,7 +136,7 @@ class Cri:
             raise AttributeError(method)
         stub = getattr(self.runtime, method, None) or getattr(self.images, method)
         request = getattr(self.pb, "GetEventsRequest" if method == "GetContainerEvents" else method + "Request")
-        return lambda timeout=None, **fields: stub(request(**fields), timeout=timeout or self.timeout)
+        return lambda rpc_timeout=None, **fields: stub(request(**fields), timeout=rpc_timeout or self.timeout)
 
     # ---- configurations ----
 

@@ -264,7 +264,7 @@ def test_images_of_other_clients_are_seen(cri, image):
 
 def test_events_come_in_order_with_their_states(cri, image):
     pb = cri.pb
-    stream = cri.GetContainerEvents(timeout=60)
+    stream = cri.GetContainerEvents(rpc_timeout=60)
     conf = cri.pod("p")
     p = cri.run_pod(conf)
     k = cri.start(p, conf, cri.container("c", image, ["/bin/true"]))
