@@ -60,14 +60,14 @@ static int handle(struct ctx *ctx, struct job *j, struct err *err)
 	struct cri_container *k = j->k;
 	struct runtime_exit unused;
 	struct err own = ERR_INIT;
-	struct cri_io *io;
+	_cleanup_io_ struct cri_io *io = NULL;
 	bool was;
 
 	pthread_mutex_lock(&k->o.lock);
 	while (k->starting)
 		pthread_cond_wait(&k->o.changed, &k->o.lock);
 	was = k->status.finished_at != 0;
-	io = k->io;
+	io = k->io ? cri_io_ref(k->io) : NULL;
 	pthread_mutex_unlock(&k->o.lock);
 	if (io) {
 		struct ctx drain = cri_background(j->c, ctx->arena, DRAIN_NS);

@@ -75,6 +75,13 @@ static int settle(struct ctx *ctx, struct cri *c, struct cri_container *k, struc
 	case CRI_TASK_STOPPED:
 	default: {
 		struct runtime_exit x = {.status = t.exit_status, .at = t.exited_at};
+		struct cri_io_options io;
+		/* There may be output that nobody has copied. */
+		r = cri_container_io_options(ctx, c, k, &io, err);
+		if (r == 0 && cri_io_load(ctx, c, &io, &k->io, &own) < 0)
+			log_warn("container %s: the rest of its output: %s", k->o.id, own.text);
+		if (r < 0)
+			return r;
 		r = cri_container_exited(c, k, &x);
 		return r < 0 ? err_errno(err, r, "handle its exit") : 0;
 	}

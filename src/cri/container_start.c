@@ -210,10 +210,12 @@ static void fail(struct start *s, const struct err *why)
 
 	if (s->created && cri_task_destroy(&bg, s->c, s->k->o.id, &err) < 0)
 		log_error("container %s: the task that failed to start: %s", s->k->o.id, err.text);
-	if (s->k->io) {
-		cri_io_finish(&bg, s->k->io);
-		cri_io_free(s->k->io);
-		s->k->io = NULL;
+	pthread_mutex_lock(&s->k->o.lock);
+	struct cri_io *io = TAKE_PTR(s->k->io);
+	pthread_mutex_unlock(&s->k->o.lock);
+	if (io) {
+		cri_io_finish(&bg, io);
+		cri_io_free(io);
 	}
 	err = ERR_INIT;
 	f.message = f.message ? f.message : "";

@@ -244,13 +244,12 @@ static int remove_container(struct ctx *ctx, struct cri *c, struct cri_container
 	if (r == 0) {
 		pthread_mutex_lock(&k->o.lock);
 		k->removed = true;
+		struct cri_io *io = TAKE_PTR(k->io);
 		pthread_mutex_unlock(&k->o.lock);
 		cri_table_remove(c->containers, k->o.id);
 		cri_table_release(c->containers, k->o.id);
-		if (k->io) {
-			cri_io_free(k->io);
-			k->io = NULL;
-		}
+		if (io)
+			cri_io_free(io);
 		cri_stats_forget(c->stats, k->o.id);
 		if (p)
 			cri_event(ctx, c, p, k->o.id,

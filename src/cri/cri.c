@@ -9,6 +9,7 @@
 #include "cri/container.h"
 #include "cri/event.h"
 #include "cri/image.h"
+#include "cri/io.h"
 #include "cri/internal.h"
 #include "cri/network.h"
 #include "cri/nri.h"
@@ -91,6 +92,26 @@ void cri_set_ready(struct cri *c)
 	c->ready = true;
 }
 
+/* Whatever copies output ends between two lines, so to say; the next daemon goes on from there. */
+static void suspend_io(struct cri *c)
+{
+	_cleanup_arena_ struct arena *a = arena_new(0);
+	struct cri_object **v;
+	size_t n;
+
+	if (!a || cri_table_list(c->containers, a, &v, &n, NULL) < 0)
+		return;
+	for (size_t i = 0; i < n; i++) {
+		struct cri_container *k = (struct cri_container *)v[i];
+		pthread_mutex_lock(&k->o.lock);
+		_cleanup_io_ struct cri_io *io = k->io ? cri_io_ref(k->io) : NULL;
+		pthread_mutex_unlock(&k->o.lock);
+		if (io)
+			cri_io_suspend(io);
+	}
+	cri_objects_unref(v, n);
+}
+
 void cri_stop(struct cri *c)
 {
 	if (atomic_exchange(&c->stopping, true))
@@ -103,6 +124,7 @@ void cri_stop(struct cri *c)
 	cri_images_stop(c->images);
 	if (c->nri)
 		nri_stop(c->nri);
+	suspend_io(c);
 }
 
 void cri_free(struct cri *c)

@@ -47,8 +47,20 @@ int cri_io_reopen(struct ctx *ctx, struct cri_io *io, struct err *err) _must_che
 /* The task has ended: waits for the rest of its output (at most until ctx's deadline), ends
  * attachments. */
 void cri_io_finish(struct ctx *ctx, struct cri_io *io);
-/* Removes the directory. */
+/* Ends copying, removes the directory, drops the caller's reference. */
 void cri_io_free(struct cri_io *io);
+/* Whoever uses it while others may free it holds a reference. Dropping the last one leaves the
+ * directory to the next daemon. */
+struct cri_io *cri_io_ref(struct cri_io *io);
+void cri_io_unref(struct cri_io *io);
+static inline void cri_io_unrefp(struct cri_io **io)
+{
+	if (*io)
+		cri_io_unref(*io);
+}
+#define _cleanup_io_ _cleanup_(cri_io_unrefp)
+/* The daemon stops: what was read is written, what was not stays for the next one. */
+void cri_io_suspend(struct cri_io *io);
 
 /* Both directions as descriptors of whoever attaches (pipes or sockets), -1 = not wanted; they are
  * taken over. Blocks until the container has ended or all of the client's descriptors are closed.
@@ -78,6 +90,7 @@ struct cri_exec {
 	int cancel_fd;
 	int64_t timeout_ns; /* 0 = none */
 	int64_t drain_ns;   /* how long output is waited for after the end; 0 = for ever */
+	uint64_t limit;	    /* bytes of output that are passed on of each stream; 0 = all */
 	void (*started)(void *arg, const char *exec_id);
 	void *arg;
 };

@@ -14,8 +14,6 @@
 PENDING(checkpoint_container, "CheckpointContainer")
 
 /* io.c, exec.c, streaming.c */
-PENDING(reopen_container_log, "ReopenContainerLog")
-PENDING(exec_sync, "ExecSync")
 PENDING(exec, "Exec")
 PENDING(attach, "Attach")
 PENDING(port_forward, "PortForward")
@@ -132,41 +130,4 @@ int cri_devices_inject(struct ctx *ctx, struct cri *c, struct cri_container *k, 
 		       struct err *err)
 {
 	return 0;
-}
-
-#include "cri/io.h"
-
-int cri_io_new(struct ctx *ctx, struct cri *c, const struct cri_io_options *o, struct cri_io **ret,
-	       struct err *err)
-{
-	return 0;
-}
-
-int cri_io_load(struct ctx *ctx, struct cri *c, const struct cri_io_options *o, struct cri_io **ret,
-		struct err *err)
-{
-	return 0;
-}
-
-const char *cri_io_stdin(const struct cri_io *io)
-{
-	return "";
-}
-
-const char *cri_io_stdout(const struct cri_io *io)
-{
-	return "";
-}
-
-const char *cri_io_stderr(const struct cri_io *io)
-{
-	return "";
-}
-
-void cri_io_finish(struct ctx *ctx, struct cri_io *io)
-{
-}
-
-void cri_io_free(struct cri_io *io)
-{
 }

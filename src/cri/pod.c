@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "base/str.h"
+#include "cri/io.h"
 #include "rpc/pb_json.h"
 #include "rpc/rpc.h"
 
@@ -204,6 +205,14 @@ static int container_fill(struct cri_container *c, const json_t *m, struct err *
 	return 0;
 }
 
+static void container_release(struct cri_object *o)
+{
+	struct cri_container *k = (struct cri_container *)o;
+
+	if (k->io)
+		cri_io_unref(k->io);
+}
+
 int cri_container_unpack(const struct any *metadata, struct cri_container **ret, struct err *err)
 {
 	json_t *doc _cleanup_json_ = NULL, *m;
@@ -211,8 +220,8 @@ int cri_container_unpack(const struct any *metadata, struct cri_container **ret,
 	int r = parse(metadata, CRI_CONTAINER_TYPE_URL, &doc, &m, err);
 
 	if (r == 0)
-		r = cri_object_new(sizeof(*c), json_str(m, "ID", ""), json_str(m, "Name", ""), NULL,
-				   &c, err);
+		r = cri_object_new(sizeof(*c), json_str(m, "ID", ""), json_str(m, "Name", ""),
+				   container_release, &c, err);
 	if (r == 0)
 		r = container_fill(c, m, err);
 	if (r == 0)
@@ -226,7 +235,7 @@ int cri_container_new(const char *id, const char *name, const CRI(ContainerConfi
 	json_t *m _cleanup_json_ =
 		json_pack("{s:o, s:s}", "Config", pb_json(&config->base), "SandboxID", pod_id);
 	_cleanup_container_ struct cri_container *c = NULL;
-	int r = m ? cri_object_new(sizeof(*c), id, name, NULL, &c, err) : err_nomem(err);
+	int r = m ? cri_object_new(sizeof(*c), id, name, container_release, &c, err) : err_nomem(err);
 
 	if (r == 0)
 		r = container_fill(c, m, err);
