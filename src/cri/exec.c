@@ -567,9 +567,10 @@ static int run_sync(struct rpc_call *call_, struct cri *c, struct cri_container 
 			     .stdout_fd = -1,
 			     .stderr_fd = -1,
 			     .cancel_fd = -1,
-			     .timeout_ns = q->timeout > 0 ? MIN(q->timeout, INT64_MAX / 4 / NSEC_PER_SEC) *
-								    NSEC_PER_SEC
-							  : 0,
+			     .timeout_ns = q->timeout > 0
+						   ? MIN(q->timeout, INT64_MAX / 4 / NSEC_PER_SEC) *
+							     NSEC_PER_SEC
+						   : 0,
 			     .drain_ns = c->config->drain_exec_sync_io_timeout_ns,
 			     .limit = SYNC_OUTPUT_MAX};
 	int r = capture_open(&out, &e.stdout_fd, err);

@@ -146,8 +146,7 @@ static int fifo_make(const char *path, const struct cri_io_options *o, struct er
 {
 	if (str_empty(path))
 		return 0;
-	if (mkfifo(path, 0600) < 0 ||
-	    ((o->uid || o->gid) && lchown(path, o->uid, o->gid) < 0))
+	if (mkfifo(path, 0600) < 0 || ((o->uid || o->gid) && lchown(path, o->uid, o->gid) < 0))
 		return err_errno(err, errno, "make fifo `%s`", path);
 	return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Attaching to a container that runs. Whoever writes the log sends the output as packets (from a
- * socket of the shim, or from one end of a pair that the daemon's copying sends to); input goes into
- * the container's fifo. */
+ * socket of the shim, or from one end of a pair that the daemon's copying sends to); input goes
+ * into the container's fifo. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>

@@ -187,8 +187,7 @@ void cri_io_copy_stop(struct cri_io *io)
 		log_error("container %s: its fifos stay open: no memory", io->id);
 }
 
-static int copy_begin(struct cri_io *io, int stream, const char *path, bool resume,
-		      struct err *err)
+static int copy_begin(struct cri_io *io, int stream, const char *path, bool resume, struct err *err)
 {
 	struct cri_copy *y = &io->copies[stream];
 

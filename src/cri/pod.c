@@ -235,7 +235,8 @@ int cri_container_new(const char *id, const char *name, const CRI(ContainerConfi
 	json_t *m _cleanup_json_ =
 		json_pack("{s:o, s:s}", "Config", pb_json(&config->base), "SandboxID", pod_id);
 	_cleanup_container_ struct cri_container *c = NULL;
-	int r = m ? cri_object_new(sizeof(*c), id, name, container_release, &c, err) : err_nomem(err);
+	int r = m ? cri_object_new(sizeof(*c), id, name, container_release, &c, err)
+		  : err_nomem(err);
 
 	if (r == 0)
 		r = container_fill(c, m, err);

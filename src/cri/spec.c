@@ -77,6 +77,7 @@ int spec_part_base(struct arena *a, const struct cri_handler *runtime, const cha
 	if (r < 0)
 		return r;
 	drop_mount(spec, "/run");
+	spec_unset(spec, "process/terminal");
 	if (!own)
 		spec_unset(spec, "process/rlimits");
 	if (container)

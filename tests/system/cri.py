@@ -20,6 +20,15 @@ CLONE_NEWNET = 0x40000000
 SUBNETS = itertools.count(os.getpid() % 200 + 1)
 
 
+DEFAULT = """
+[plugins.'io.containerd.cri.v1.runtime']
+netns_mounts_under_state_dir = true
+[plugins.'io.containerd.cri.v1.runtime'.cni]
+bin_dirs = ['/usr/lib/cni']
+conf_dir = '{net}'
+"""
+
+
 class NetNs:
     """A network namespace with its loopback up."""
 
@@ -62,22 +71,16 @@ class NetNs:
 
 
 class NsDaemon(Daemon):
-    """A daemon of ours with the CRI, in a network namespace."""
+    """A daemon of ours with the CRI, in a network namespace. @config: text after the default's, or a function that makes the whole
+    from the directory of CNI's configuration."""
 
     def __init__(self, netns, config="", **kw):
         super().__init__(**kw)
         self.netns = netns
+        self.dir.chmod(0o711)  # the way to root file systems, for users of other namespaces
         self.net_d = self.dir / "net.d"
         self.net_d.mkdir()
-        self.config.write_text(f"""
-version = 3
-{config}
-[plugins.'io.containerd.cri.v1.runtime']
-netns_mounts_under_state_dir = true
-[plugins.'io.containerd.cri.v1.runtime'.cni]
-bin_dirs = ['/usr/lib/cni']
-conf_dir = '{self.net_d}'
-""" if "cri.v1.runtime'.cni" not in config else "version = 3\n" + config)
+        self.config.write_text("version = 3\n" + (config(self.net_d) if callable(config) else DEFAULT.format(net=self.net_d) + config))
         self.program = self.containerd
         self.wrapper = self.dir / "in-netns"
         self.wrapper.write_text(f'#!/bin/sh\nexec {" ".join(netns.prefix())} {self.program} "$@"\n')

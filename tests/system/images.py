@@ -140,3 +140,27 @@ def two_platform_layout(directory):
     layout = Layout(directory)
     return layout.index([layout.image([busybox_tar([("arch", b"amd64\n")])]),
                          layout.image([tar_of([("arch", b"arm64\n")])], arch="arm64", variant="v8")])
+
+
+def layout_of(directory, files, config):
+    """An image of busybox with further files (bytes, or the target of a link) and a configuration, as `dir:tag` of an OCI layout."""
+    directory.mkdir(parents=True, exist_ok=True)
+    root = directory / "root"
+    busybox_rootfs(root)
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            path.symlink_to(content)
+    layout = directory / "oci"
+    run(["umoci", "init", "--layout", layout])
+    run(["umoci", "new", "--image", f"{layout}:latest"])
+    run(["umoci", "insert", "--image", f"{layout}:latest", root, "/"])
+    args = [a for v in config.get("Volumes", {}) for a in ("--config.volume", v)]
+    for word in config.get("Cmd", []):
+        args += ["--config.cmd", word]
+    if args:
+        run(["umoci", "config", "--image", f"{layout}:latest", *args])
+    return f"{layout}:latest"
