@@ -5,6 +5,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -67,18 +68,38 @@ static int connect_error(int r, const char *address, struct err *err)
 			   tolower(*why), why + 1, hint);
 }
 
+/* The path in "unix:///abs", "unix://rel", "unix:path", "unix-abstract:name" or in a path itself.
+ */
+static int socket_path(const char *address, char *out, size_t size, struct err *err)
+{
+	const char *abstract = str_skip(address, "unix-abstract:");
+	const char *path = abstract ? abstract : str_skip(address, "unix://");
+
+	path = path ? path : str_skip(address, "unix:");
+	path = path ? path : address;
+	if (!*path)
+		return err_set(err, ERR_INVALID_ARGUMENT, "the address of containerd is empty");
+	if (!abstract && strstr(path, "://"))
+		return err_set(err, ERR_INVALID_ARGUMENT,
+			       "the address \"%.200s\" of containerd is not that of a unix socket",
+			       address);
+	if ((size_t)snprintf(out, size, "%s%s", abstract ? "@" : "", path) >= size)
+		return err_set(err, ERR_INVALID_ARGUMENT, "the address of containerd is too long");
+	return 0;
+}
+
 int client_connect(const char *address, int64_t timeout_ns, struct client **ret, struct err *err)
 {
 	struct client *c _cleanup_(client_freep) = calloc(1, sizeof(*c));
-	const char *path = str_skip(address, "unix://");
+	char path[PATH_MAX];
 	int fd _cleanup_close_ = -1;
 	int r;
 
 	if (!c)
 		return err_nomem(err);
-	path = path ? path : address;
-	if (!*path)
-		return err_set(err, ERR_INVALID_ARGUMENT, "the address of containerd is empty");
+	r = socket_path(address, path, sizeof(path), err);
+	if (r < 0)
+		return r;
 	r = wait_for_listener(path, timeout_ns, &fd);
 	if (r < 0)
 		return connect_error(r, address, err);

@@ -19,7 +19,8 @@
 
 struct client;
 
-/* @address: path of a unix socket, "unix://" before it is fine. @timeout_ns: how long to wait for
+/* @address: path of a unix socket (relative ones, too), also as "unix://path", "unix:path" and
+ * "unix-abstract:name". @timeout_ns: how long to wait for
  * somebody to listen there, 0 = not at all. -ERR_UNAVAILABLE, one line that names the address. */
 int client_connect(const char *address, int64_t timeout_ns, struct client **ret,
 		   struct err *err) _must_check_;

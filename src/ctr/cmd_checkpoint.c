@@ -370,6 +370,7 @@ const struct ctr_command tasks_checkpoint = {
 	.usage = "checkpoint a container",
 	.args = "[flags] CONTAINER",
 	.flags = CTR_FLAGS(task_flags),
+	.names = CTR_NAMES_TASKS,
 	.run = run_task,
 };
 const struct ctr_command containers_checkpoint = {
@@ -377,6 +378,7 @@ const struct ctr_command containers_checkpoint = {
 	.usage = "checkpoint a container",
 	.args = "CONTAINER REF",
 	.flags = CTR_FLAGS(checkpoint_flags),
+	.names = CTR_NAMES_CONTAINERS,
 	.run = run_checkpoint,
 };
 const struct ctr_command containers_restore = {
@@ -384,5 +386,6 @@ const struct ctr_command containers_restore = {
 	.usage = "restore a container from a checkpoint",
 	.args = "CONTAINER REF",
 	.flags = CTR_FLAGS(restore_flags),
+	.more = CTR_NAMES_IMAGES,
 	.run = run_restore,
 };

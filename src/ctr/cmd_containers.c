@@ -6,6 +6,8 @@
 #include "ctr/cmd_checkpoint.h"
 #include "ctr/cmd_tasks.h"
 #include "ctr/create.h"
+#include "ctr/listing.h"
+#include "ctr/network.h"
 #include "ctr/task.h"
 
 static int need_id(struct ctr *c, const char **ret_id, struct err *err)
@@ -54,7 +56,10 @@ static int delete_one(struct ctr *c, const char *id, struct err *err)
 			return r;
 	} else if (r != -ERR_NOT_FOUND)
 		return err_copy(err, &e);
-	return create_remove(c, id, ctr_bool(c, "keep-snapshot"), err);
+	r = create_remove(c, id, ctr_bool(c, "keep-snapshot"), err);
+	if (r == 0)
+		network_forget(c, id);
+	return r;
 }
 
 static int run_delete(struct ctr *c, struct err *err)
@@ -163,12 +168,20 @@ static int run_info(struct ctr *c, struct err *err)
 
 static const struct ctr_flag list_flags[] = {{"quiet", 'q', CTR_BOOL, "print only the ids"}, {}};
 
+static json_t *row_json(const PB_CONTAINERS(Container) * m)
+{
+	return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:o,s:o,s:o}", "ID", m->id, "Image", m->image,
+			 "Runtime", m->runtime ? m->runtime->name : "", "Snapshotter",
+			 m->snapshotter, "SnapshotKey", m->snapshot_key, "SandboxID", m->sandbox,
+			 "CreatedAt", listing_time(m->created_at), "UpdatedAt",
+			 listing_time(m->updated_at), "Labels", LISTING_LABELS(m));
+}
+
 static int run_list(struct ctr *c, struct err *err)
 {
 	PB_CONTAINERS(ListContainersRequest) req = PB_CONTAINERS_INIT(LIST_CONTAINERS_REQUEST);
-	struct table t _cleanup_table_ = TABLE_INIT(4, 8, 4, ' ');
+	struct listing list _cleanup_listing_ = {.table = TABLE_INIT(4, 8, 4, ' '), .key = "ID"};
 	PB_CONTAINERS(ListContainersResponse) * resp;
-	bool quiet = ctr_bool(c, "quiet");
 	int r;
 
 	r = ctr_connect(c, err);
@@ -179,18 +192,14 @@ static int run_list(struct ctr *c, struct err *err)
 	r = client_call(c->client, &c->ctx, PB_CONTAINERS_SERVICE, "List", &req.base, &resp, err);
 	if (r < 0)
 		return r;
-	if (!quiet)
-		table_printf(&t, "CONTAINER\tIMAGE\tRUNTIME\t\n");
-	for (size_t i = 0; i < resp->n_containers; i++) {
+	r = listing_begin(c, &list, "CONTAINER\tIMAGE\tRUNTIME\t\n", err);
+	for (size_t i = 0; r == 0 && i < resp->n_containers; i++) {
 		const PB_CONTAINERS(Container) *m = resp->containers[i];
 
-		if (quiet)
-			table_printf(&t, "%s\n", m->id);
-		else
-			table_printf(&t, "%s\t%s\t%s\t\n", m->id, *m->image ? m->image : "-",
-				     m->runtime ? m->runtime->name : "");
+		r = listing_add(&list, row_json(m), err, "%s\t%s\t%s\t\n", m->id,
+				*m->image ? m->image : "-", m->runtime ? m->runtime->name : "");
 	}
-	return table_print(&t, err);
+	return r < 0 ? r : listing_end(&list, err);
 }
 
 static int run_label(struct ctr *c, struct err *err)
@@ -219,6 +228,7 @@ static const struct ctr_command create = {
 	.usage = "create a container",
 	.args = "[flags] Image|RootFS CONTAINER [COMMAND] [ARG...]",
 	.flags = CTR_FLAGS(runtime_flags, container_flags),
+	.names = CTR_NAMES_IMAGES,
 	.run = run_create,
 };
 static const struct ctr_command delete = {
@@ -227,6 +237,8 @@ static const struct ctr_command delete = {
 	.usage = "delete one or more containers",
 	.args = "[flags] CONTAINER [CONTAINER, ...]",
 	.flags = CTR_FLAGS(delete_flags),
+	.names = CTR_NAMES_CONTAINERS,
+	.more = CTR_NAMES_CONTAINERS,
 	.run = run_delete,
 };
 static const struct ctr_command info = {
@@ -234,6 +246,7 @@ static const struct ctr_command info = {
 	.usage = "show a container",
 	.args = "CONTAINER",
 	.flags = CTR_FLAGS(info_flags),
+	.names = CTR_NAMES_CONTAINERS,
 	.run = run_info,
 };
 static const struct ctr_command list = {
@@ -241,13 +254,14 @@ static const struct ctr_command list = {
 	.aliases = {"ls"},
 	.usage = "list containers",
 	.args = "[flags] [<filter>, ...]",
-	.flags = CTR_FLAGS(list_flags),
+	.flags = CTR_FLAGS(list_flags, format_flags),
 	.run = run_list,
 };
 static const struct ctr_command label = {
 	.name = "label",
 	.usage = "set and clear labels of a container",
 	.args = "[flags] CONTAINER [<key>=<value>, ...]",
+	.names = CTR_NAMES_CONTAINERS,
 	.run = run_label,
 };
 const struct ctr_command cmd_containers = {

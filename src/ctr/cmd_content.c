@@ -7,6 +7,7 @@
 #include "base/fd.h"
 #include "base/time.h"
 #include "ctr/cmd_content.h"
+#include "ctr/listing.h"
 #include "ctr/record.h"
 #include "rpc/rpc.h"
 
@@ -32,7 +33,7 @@ static int64_t age_of(const Google__Protobuf__Timestamp *t)
 	return time_now().tv_sec - pb_time(t).tv_sec;
 }
 
-static int add_blob(struct ctr *c, struct arena *a, struct table *t, const PB_CONTENT(Info) * info,
+static int add_blob(struct arena *a, struct listing *list, const PB_CONTENT(Info) * info,
 		    struct err *err)
 {
 	const char *labels =
@@ -41,21 +42,23 @@ static int add_blob(struct ctr *c, struct arena *a, struct table *t, const PB_CO
 
 	if (!labels)
 		return err_nomem(err);
-	if (ctr_bool(c, "quiet")) {
-		puts(info->digest);
-		return 0;
-	}
 	str_size_decimal(info->size, size);
 	record_age(age_of(info->created_at), age);
-	table_printf(t, "%s\t%s\t%s\t%s\n", info->digest, size, age, labels);
-	return 0;
+	return listing_add(list,
+			   json_pack("{s:s,s:I,s:o,s:o,s:o}", "Digest", info->digest, "Size",
+				     (json_int_t)info->size, "CreatedAt",
+				     listing_time(info->created_at), "UpdatedAt",
+				     listing_time(info->updated_at), "Labels",
+				     LISTING_LABELS(info)),
+			   err, "%s\t%s\t%s\t%s\n", info->digest, size, age, labels);
 }
 
 static int run_list(struct ctr *c, struct err *err)
 {
 	PB_CONTENT(ListContentRequest) req = PB_CONTENT_INIT(LIST_CONTENT_REQUEST);
 	struct rpc_stream *s _cleanup_(rpc_stream_freep) = NULL;
-	struct table t _cleanup_table_ = TABLE_INIT(1, 8, 1, '\t');
+	struct listing list _cleanup_listing_ = {.table = TABLE_INIT(1, 8, 1, '\t'),
+						 .key = "Digest"};
 	struct arena *a _cleanup_arena_ = arena_new(0);
 	PB_CONTENT(ListContentResponse) * m;
 	int r;
@@ -70,9 +73,8 @@ static int run_list(struct ctr *c, struct err *err)
 	r = client_stream(c->client, &c->ctx, PB_CONTENT_SERVICE, "List", &req.base, &s, err);
 	if (r < 0)
 		return r;
-	if (!ctr_bool(c, "quiet"))
-		table_printf(&t, "DIGEST\tSIZE\tAGE\tLABELS\n");
-	for (;;) {
+	r = listing_begin(c, &list, "DIGEST\tSIZE\tAGE\tLABELS\n", err);
+	while (r >= 0) {
 		arena_reset(a);
 		r = rpc_stream_recv(
 			s, a, &containerd__services__content__v1__list_content_response__descriptor,
@@ -80,11 +82,9 @@ static int run_list(struct ctr *c, struct err *err)
 		if (r <= 0)
 			break;
 		for (size_t i = 0; r >= 0 && i < m->n_info; i++)
-			r = add_blob(c, a, &t, m->info[i], err);
-		if (r < 0)
-			break;
+			r = add_blob(a, &list, m->info[i], err);
 	}
-	return r < 0 ? r : table_print(&t, err);
+	return r < 0 ? r : listing_end(&list, err);
 }
 
 static const struct ctr_flag active_flags[] = {
@@ -98,7 +98,7 @@ static const struct ctr_flag active_flags[] = {
 static int run_active(struct ctr *c, struct err *err)
 {
 	PB_CONTENT(ListStatusesRequest) req = PB_CONTENT_INIT(LIST_STATUSES_REQUEST);
-	struct table t _cleanup_table_ = TABLE_INIT(1, 8, 1, '\t');
+	struct listing list _cleanup_listing_ = {.table = TABLE_INIT(1, 8, 1, '\t')};
 	PB_CONTENT(ListStatusesResponse) * resp;
 	int r;
 
@@ -111,16 +111,22 @@ static int run_active(struct ctr *c, struct err *err)
 			err);
 	if (r < 0)
 		return r;
-	table_printf(&t, "REF\tSIZE\tAGE\t\n");
-	for (size_t i = 0; i < resp->n_statuses; i++) {
+	r = listing_begin(c, &list, "REF\tSIZE\tAGE\t\n", err);
+	for (size_t i = 0; r == 0 && i < resp->n_statuses; i++) {
 		const PB_CONTENT(Status) *s = resp->statuses[i];
 		char size[32], age[40];
 
 		str_size_decimal(s->offset, size);
 		record_age(age_of(s->started_at), age);
-		table_printf(&t, "%s\t%s\t%s\t\n", s->ref, size, age);
+		r = listing_add(&list,
+				json_pack("{s:s,s:I,s:I,s:s,s:o,s:o}", "Ref", s->ref, "Size",
+					  (json_int_t)s->offset, "Total", (json_int_t)s->total,
+					  "Expected", s->expected, "StartedAt",
+					  listing_time(s->started_at), "UpdatedAt",
+					  listing_time(s->updated_at)),
+				err, "%s\t%s\t%s\t\n", s->ref, size, age);
 	}
-	return table_print(&t, err);
+	return r < 0 ? r : listing_end(&list, err);
 }
 
 /* ---- get, delete, label ---- */
@@ -304,7 +310,7 @@ static const struct ctr_command active = {
 	.name = "active",
 	.usage = "list ingests that are not finished",
 	.args = "[flags] [<filter>]",
-	.flags = CTR_FLAGS(active_flags),
+	.flags = CTR_FLAGS(active_flags, format_flags),
 	.run = run_active,
 };
 static const struct ctr_command delete = {
@@ -312,12 +318,16 @@ static const struct ctr_command delete = {
 	.aliases = {"del", "remove", "rm"},
 	.usage = "delete blobs from the namespace",
 	.args = "[<digest>, ...]",
+	.names = CTR_NAMES_CONTENT,
+	.more = CTR_NAMES_CONTENT,
 	.run = run_delete,
 };
 static const struct ctr_command get = {
 	.name = "get",
 	.usage = "print a blob",
 	.args = "[<digest>, ...]",
+	.names = CTR_NAMES_CONTENT,
+	.more = CTR_NAMES_CONTENT,
 	.run = run_get,
 };
 static const struct ctr_command ingest = {
@@ -334,13 +344,14 @@ static const struct ctr_command list = {
 	.aliases = {"ls"},
 	.usage = "list blobs",
 	.args = "[flags] [<filter>, ...]",
-	.flags = CTR_FLAGS(list_flags),
+	.flags = CTR_FLAGS(list_flags, format_flags),
 	.run = run_list,
 };
 static const struct ctr_command label = {
 	.name = "label",
 	.usage = "set and clear labels of a blob",
 	.args = "<digest> [<label>=<value> ...]",
+	.names = CTR_NAMES_CONTENT,
 	.run = run_label,
 };
 

@@ -160,5 +160,6 @@ const struct ctr_command content_edit = {
 	.description = "   The new blob's digest is printed. Nothing keeps the new blob; label it "
 		       "(containerd.io/gc.root) or hold a lease.",
 	.flags = CTR_FLAGS(edit_flags),
+	.names = CTR_NAMES_CONTENT,
 	.run = run_edit,
 };

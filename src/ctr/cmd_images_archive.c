@@ -272,6 +272,7 @@ const struct ctr_command images_import = {
 		       "or not; - is standard input. Images that the archive\n"
 		       "   names only by a tag get the prefix import-<date>, or --base-name.",
 	.flags = CTR_FLAGS(import_flags),
+	.names = CTR_NAMES_FILES,
 	.run = run_import,
 };
 const struct ctr_command images_export = {
@@ -281,5 +282,7 @@ const struct ctr_command images_export = {
 	.description = "   The archive is an OCI layout that `docker load` reads too. - is "
 		       "standard output; the progress goes to standard error then.",
 	.flags = CTR_FLAGS(export_flags),
+	.names = CTR_NAMES_FILES,
+	.more = CTR_NAMES_IMAGES,
 	.run = run_export,
 };

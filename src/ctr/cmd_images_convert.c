@@ -144,5 +144,6 @@ const struct ctr_command images_convert = {
 		"   same digest, which is printed. Layers are decompressed by "
 		"containerd-worker, which is looked for beside ctr, then in PATH.",
 	.flags = CTR_FLAGS(convert_flags),
+	.names = CTR_NAMES_IMAGES,
 	.run = run_convert,
 };

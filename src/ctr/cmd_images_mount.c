@@ -204,6 +204,8 @@ const struct ctr_command images_mount = {
 		       "<target> that is where the files lie, should they do so\n"
 		       "   without a mount (native, or an image of one layer).",
 	.flags = CTR_FLAGS(registry_flags, mount_flags),
+	.names = CTR_NAMES_IMAGES,
+	.more = CTR_NAMES_FILES,
 	.run = run_mount,
 };
 const struct ctr_command images_unmount = {
@@ -211,5 +213,6 @@ const struct ctr_command images_unmount = {
 	.usage = "unmount an image",
 	.args = "[flags] <target>",
 	.flags = CTR_FLAGS(registry_flags, unmount_flags),
+	.names = CTR_NAMES_FILES,
 	.run = run_unmount,
 };

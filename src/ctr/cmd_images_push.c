@@ -137,5 +137,7 @@ const struct ctr_command images_push = {
 		"   Layers that the registry has in another repository are not sent again. "
 		"Credentials are found as for `ctr images pull`.",
 	.flags = CTR_FLAGS(registry_flags, flags),
+	.names = CTR_NAMES_IMAGES,
+	.more = CTR_NAMES_IMAGES,
 	.run = run_push,
 };

@@ -2,6 +2,7 @@
 /* ctr leases: what keeps resources from the garbage collector. */
 #include "base/time.h"
 #include "ctr/commands.h"
+#include "ctr/listing.h"
 #include "ctr/record.h"
 
 static const struct ctr_flag list_flags[] = {{"quiet", 'q', CTR_BOOL, "print only the ids"}, {}};
@@ -9,9 +10,8 @@ static const struct ctr_flag list_flags[] = {{"quiet", 'q', CTR_BOOL, "print onl
 static int run_list(struct ctr *c, struct err *err)
 {
 	PB_LEASES(ListRequest) req = PB_LEASES_INIT(LIST_REQUEST);
-	struct table t _cleanup_table_ = TABLE_INIT(1, 8, 1, ' ');
+	struct listing list _cleanup_listing_ = {.table = TABLE_INIT(1, 8, 1, ' '), .key = "ID"};
 	PB_LEASES(ListResponse) * resp;
-	bool quiet = ctr_bool(c, "quiet");
 	int r;
 
 	r = ctr_connect(c, err);
@@ -22,9 +22,8 @@ static int run_list(struct ctr *c, struct err *err)
 	r = client_call(c->client, &c->ctx, PB_LEASES_SERVICE, "List", &req.base, &resp, err);
 	if (r < 0)
 		return r;
-	if (!quiet)
-		table_printf(&t, "ID\tCREATED AT\tLABELS\t\n");
-	for (size_t i = 0; i < resp->n_leases; i++) {
+	r = listing_begin(c, &list, "ID\tCREATED AT\tLABELS\t\n", err);
+	for (size_t i = 0; r == 0 && i < resp->n_leases; i++) {
 		const PB_LEASES(Lease) *l = resp->leases[i];
 		const char *labels = record_labels(
 			c->ctx.arena, (struct pb_label *const *)l->labels, l->n_labels);
@@ -33,12 +32,12 @@ static int run_list(struct ctr *c, struct err *err)
 		if (!labels)
 			return err_nomem(err);
 		record_local_time(pb_time(l->created_at), when);
-		if (quiet)
-			table_printf(&t, "%s\n", l->id);
-		else
-			table_printf(&t, "%s\t%s\t%s\t\n", l->id, when, labels);
+		r = listing_add(&list,
+				json_pack("{s:s,s:o,s:o}", "ID", l->id, "CreatedAt",
+					  listing_time(l->created_at), "Labels", LISTING_LABELS(l)),
+				err, "%s\t%s\t%s\t\n", l->id, when, labels);
 	}
-	return table_print(&t, err);
+	return r < 0 ? r : listing_end(&list, err);
 }
 
 static const struct ctr_flag create_flags[] = {
@@ -112,7 +111,7 @@ static const struct ctr_command list = {
 	.aliases = {"ls"},
 	.usage = "list leases",
 	.args = "[flags] <filter>",
-	.flags = CTR_FLAGS(list_flags),
+	.flags = CTR_FLAGS(list_flags, format_flags),
 	.run = run_list,
 };
 static const struct ctr_command create = {
@@ -128,6 +127,8 @@ static const struct ctr_command delete = {
 	.usage = "delete leases",
 	.args = "[flags] <lease id> ...",
 	.flags = CTR_FLAGS(delete_flags),
+	.names = CTR_NAMES_LEASES,
+	.more = CTR_NAMES_LEASES,
 	.run = run_delete,
 };
 

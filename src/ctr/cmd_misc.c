@@ -2,30 +2,16 @@
 /* ctr version, info, deprecations, oci. */
 #include "base/time.h"
 #include "ctr/commands.h"
+#include "ctr/listing.h"
 #include "oci/platform.h"
 #include "oci/spec.h"
 #include "version.h"
 
 /* ---- version ---- */
 
-static int run_version(struct ctr *c, struct err *err)
+static int print_version_text(const PB_VERSION(VersionResponse) * v,
+			      const PB_INTROSPECTION(ServerResponse) * server)
 {
-	Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
-	PB_INTROSPECTION(ServerResponse) * server;
-	PB_VERSION(VersionResponse) * v;
-	int r;
-
-	printf("Client:\n  Version:  %s\n  Revision: %s\n  C compiler: %s\n\n", VERSION, REVISION,
-	       __VERSION__);
-	r = ctr_connect(c, err);
-	if (r == 0)
-		r = client_call(c->client, &c->ctx, PB_VERSION_SERVICE, "Version", &empty.base, &v,
-				err);
-	if (r == 0)
-		r = client_call(c->client, &c->ctx, PB_INTROSPECTION_SERVICE, "Server", &empty.base,
-				&server, err);
-	if (r < 0)
-		return r;
 	printf("Server:\n  Version:  %s\n  Revision: %s\n  UUID: %s\n", v->version, v->revision,
 	       server->uuid);
 	fflush(stdout);
@@ -36,9 +22,37 @@ static int run_version(struct ctr *c, struct err *err)
 	return 0;
 }
 
+static int run_version(struct ctr *c, struct err *err)
+{
+	Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
+	bool plain = !*ctr_string(c, "format");
+	PB_INTROSPECTION(ServerResponse) * server;
+	json_t *out _cleanup_json_ = NULL;
+	PB_VERSION(VersionResponse) * v;
+	int r;
+
+	if (plain)
+		printf("Client:\n  Version:  %s\n  Revision: %s\n  C compiler: %s\n\n", VERSION,
+		       REVISION, __VERSION__);
+	r = ctr_connect(c, err);
+	if (r == 0)
+		r = client_call(c->client, &c->ctx, PB_VERSION_SERVICE, "Version", &empty.base, &v,
+				err);
+	if (r == 0)
+		r = client_call(c->client, &c->ctx, PB_INTROSPECTION_SERVICE, "Server", &empty.base,
+				&server, err);
+	if (r < 0 || plain)
+		return r < 0 ? r : print_version_text(v, server);
+	out = json_pack("{s:{s:s,s:s,s:s},s:{s:s,s:s,s:s}}", "Client", "Version", VERSION,
+			"Revision", REVISION, "Compiler", __VERSION__, "Server", "Version",
+			v->version, "Revision", v->revision, "UUID", server->uuid);
+	return out ? listing_print(c, out, err) : err_nomem(err);
+}
+
 const struct ctr_command cmd_version = {
 	.name = "version",
 	.usage = "print the versions of client and server",
+	.flags = CTR_FLAGS(format_flags),
 	.run = run_version,
 };
 
@@ -65,60 +79,59 @@ static int run_info(struct ctr *c, struct err *err)
 	if (r < 0)
 		return r;
 	out = json_pack("{s:o}", "server", pb_json(&server->base));
-	return out ? ctr_print_json(out, err) : err_nomem(err);
+	return out ? listing_print(c, out, err) : err_nomem(err);
 }
 
 const struct ctr_command cmd_info = {
 	.name = "info",
 	.usage = "print what the server says about itself",
+	.flags = CTR_FLAGS(format_flags),
 	.run = run_info,
 };
 
 /* ---- deprecations ---- */
 
-static const struct ctr_flag deprecations_flags[] = {
-	{"format", 0, CTR_STRING, "\"json\" for JSON instead of a table"}, {}};
+/* An object as the protobuf message has it, "ID" and "Message" as templates name them. */
+static json_t *deprecation_json(const PB_INTROSPECTION(DeprecationWarning) * d, const char *when)
+{
+	return json_pack("{s:s,s:s,s:s}", "ID", d->id, "LastOccurrence", when, "Message",
+			 d->message);
+}
 
 static int print_deprecations(struct ctr *c, const PB_INTROSPECTION(ServerResponse) * server,
 			      struct err *err)
 {
-	struct table t _cleanup_table_ = TABLE_INIT(4, 8, 4, ' ');
+	struct listing list _cleanup_listing_ = {.table = TABLE_INIT(4, 8, 4, ' ')};
+	int r;
 
-	table_printf(&t, "ID\tLAST OCCURRENCE\tMESSAGE\t\n");
-	for (size_t i = 0; i < server->n_deprecations; i++) {
+	r = listing_begin(c, &list, "ID\tLAST OCCURRENCE\tMESSAGE\t\n", err);
+	for (size_t i = 0; r == 0 && i < server->n_deprecations; i++) {
 		const PB_INTROSPECTION(DeprecationWarning) *d = server->deprecations[i];
 		char when[40];
 
 		time_format_rfc3339(pb_time(d->last_occurrence), when);
-		table_printf(&t, "%s\t%s\t%s\t\n", d->id, when, d->message);
+		if (list.form == LISTING_JSON)
+			r = listing_add(&list, pb_json(&d->base), err, "%s", "");
+		else
+			r = listing_add(&list, deprecation_json(d, when), err, "%s\t%s\t%s\t\n",
+					d->id, when, d->message);
 	}
-	return table_print(&t, err);
+	return r < 0 ? r : listing_end(&list, err);
 }
 
 static int run_deprecations(struct ctr *c, struct err *err)
 {
 	PB_INTROSPECTION(ServerResponse) * server;
-	const char *format = ctr_string(c, "format");
-	json_t *out _cleanup_json_ = json_array();
 	int r;
 
-	if (*format && !streq(format, "json"))
-		return err_set_raw(err, ERR_INVALID_ARGUMENT, "unknown format \"%s\"", format);
 	r = get_server(c, &server, err);
-	if (r < 0)
-		return r;
-	if (!*format)
-		return print_deprecations(c, server, err);
-	for (size_t i = 0; i < server->n_deprecations; i++)
-		if (json_array_append_new(out, pb_json(&server->deprecations[i]->base)) < 0)
-			return err_nomem(err);
-	return out ? ctr_print_json(out, err) : err_nomem(err);
+	return r < 0 ? r : print_deprecations(c, server, err);
 }
 
 static const struct ctr_command deprecations_list = {
 	.name = "list",
 	.usage = "print what is used and deprecated",
-	.flags = CTR_FLAGS(deprecations_flags),
+	.flags = CTR_FLAGS(format_flags),
 	.run = run_deprecations,
 };
 

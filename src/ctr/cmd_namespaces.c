@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "ctr/commands.h"
+#include "ctr/listing.h"
 #include "ctr/record.h"
 
 #define NS_LABELS (&containerd__services__namespaces__v1__namespace__labels_entry__descriptor)
@@ -35,9 +36,8 @@ static const struct ctr_flag list_flags[] = {{"quiet", 'q', CTR_BOOL, "print onl
 static int run_list(struct ctr *c, struct err *err)
 {
 	PB_NAMESPACES(ListNamespacesRequest) req = PB_NAMESPACES_INIT(LIST_NAMESPACES_REQUEST);
-	struct table t _cleanup_table_ = TABLE_INIT(1, 8, 1, ' ');
+	struct listing list _cleanup_listing_ = {.table = TABLE_INIT(1, 8, 1, ' '), .key = "Name"};
 	PB_NAMESPACES(ListNamespacesResponse) * resp;
-	bool quiet = ctr_bool(c, "quiet");
 	int r;
 
 	r = ctr_connect(c, err);
@@ -46,21 +46,20 @@ static int run_list(struct ctr *c, struct err *err)
 				err);
 	if (r < 0)
 		return r;
-	if (!quiet)
-		table_printf(&t, "NAME\tLABELS\t\n");
-	for (size_t i = 0; i < resp->n_namespaces; i++) {
+	r = listing_begin(c, &list, "NAME\tLABELS\t\n", err);
+	for (size_t i = 0; r == 0 && i < resp->n_namespaces; i++) {
 		const PB_NAMESPACES(Namespace) *ns = resp->namespaces[i];
 		const char *labels = record_labels(
 			c->ctx.arena, (struct pb_label *const *)ns->labels, ns->n_labels);
 
 		if (!labels)
 			return err_nomem(err);
-		if (quiet)
-			table_printf(&t, "%s\n", ns->name);
-		else
-			table_printf(&t, "%s\t%s\t\n", ns->name, ns->n_labels ? labels : "");
+		r = listing_add(
+			&list,
+			json_pack("{s:s,s:o}", "Name", ns->name, "Labels", LISTING_LABELS(ns)), err,
+			"%s\t%s\t\n", ns->name, ns->n_labels ? labels : "");
 	}
-	return table_print(&t, err);
+	return r < 0 ? r : listing_end(&list, err);
 }
 
 /* ---- remove ---- */
@@ -154,7 +153,7 @@ static const struct ctr_command list = {
 	.aliases = {"ls"},
 	.usage = "list namespaces",
 	.args = "[flags]",
-	.flags = CTR_FLAGS(list_flags),
+	.flags = CTR_FLAGS(list_flags, format_flags),
 	.run = run_list,
 };
 static const struct ctr_command remove_ = {
@@ -163,6 +162,8 @@ static const struct ctr_command remove_ = {
 	.usage = "remove namespaces that are empty",
 	.args = "<name> [<name>, ...]",
 	.flags = CTR_FLAGS(remove_flags),
+	.names = CTR_NAMES_NAMESPACES,
+	.more = CTR_NAMES_NAMESPACES,
 	.run = run_remove,
 };
 static const struct ctr_command label = {
@@ -170,6 +171,7 @@ static const struct ctr_command label = {
 	.usage = "set and clear labels of a namespace",
 	.args = "<name> [<key>=<value>, ...]",
 	.description = "   Labels with an empty value are cleared.",
+	.names = CTR_NAMES_NAMESPACES,
 	.run = run_label,
 };
 

@@ -2,6 +2,7 @@
 /* ctr plugins: what the daemon is made of. */
 #include "base/time.h"
 #include "ctr/commands.h"
+#include "ctr/listing.h"
 #include "ctr/record.h"
 #include "oci/platform.h"
 
@@ -89,6 +90,30 @@ static int add_details(struct arena *a, struct table *t, const PB_INTROSPECTION(
 	return 0;
 }
 
+/* The platforms as a list of texts. */
+static json_t *platforms_json(struct arena *a, const PB_INTROSPECTION(Plugin) * p)
+{
+	const char *text = platforms_text(a, p);
+	size_t n = 0;
+	char **v = streq(text, "-") ? NULL : str_split(a, text, ',', &n);
+
+	return listing_texts(v, n);
+}
+
+static json_t *row_json(struct arena *a, const PB_INTROSPECTION(Plugin) * p)
+{
+	json_t *error = p->init_err ? json_pack("{s:s,s:s}", "Code", code_name(p->init_err->code),
+						"Message", p->init_err->message)
+				    : json_null();
+
+	return json_pack("{s:s,s:s,s:o,s:s,s:o,s:o,s:o,s:o}", "Type", p->type, "ID", p->id,
+			 "Platforms", platforms_json(a, p), "Status", status_text(p), "Requires",
+			 listing_texts(p->requires, p->n_requires), "Exports",
+			 listing_labels((struct pb_label *const *)p->exports, p->n_exports),
+			 "Capabilities", listing_texts(p->capabilities, p->n_capabilities), "Error",
+			 error);
+}
+
 static const struct ctr_flag list_flags[] = {
 	{"quiet", 'q', CTR_BOOL, "print only the plugins' ids"},
 	{"detailed", 'd', CTR_BOOL, "print all that is known about each plugin"},
@@ -97,8 +122,8 @@ static const struct ctr_flag list_flags[] = {
 static int run_list(struct ctr *c, struct err *err)
 {
 	PB_INTROSPECTION(PluginsRequest) req = PB_INTROSPECTION_INIT(PLUGINS_REQUEST);
-	struct table t _cleanup_table_ = TABLE_INIT(4, 8, 4, ' ');
-	bool quiet = ctr_bool(c, "quiet"), detailed = ctr_bool(c, "detailed");
+	struct listing list _cleanup_listing_ = {.table = TABLE_INIT(4, 8, 4, ' '), .key = "ID"};
+	bool detailed = ctr_bool(c, "detailed");
 	PB_INTROSPECTION(PluginsResponse) * resp;
 	int r;
 
@@ -111,20 +136,18 @@ static int run_list(struct ctr *c, struct err *err)
 			err);
 	if (r < 0)
 		return r;
-	if (!quiet && !detailed)
-		table_printf(&t, "TYPE\tID\tPLATFORMS\tSTATUS\t\n");
+	r = listing_begin(c, &list, detailed ? "" : "TYPE\tID\tPLATFORMS\tSTATUS\t\n", err);
 	for (size_t i = 0; r == 0 && i < resp->n_plugins; i++) {
 		const PB_INTROSPECTION(Plugin) *p = resp->plugins[i];
 
-		if (quiet)
-			table_printf(&t, "%s\n", p->id);
-		else if (detailed)
-			r = add_details(c->ctx.arena, &t, p, err);
+		if (detailed && list.form == LISTING_PLAIN)
+			r = add_details(c->ctx.arena, &list.table, p, err);
 		else
-			table_printf(&t, "%s\t%s\t%s\t%s\t\n", p->type, p->id,
-				     platforms_text(c->ctx.arena, p), status_text(p));
+			r = listing_add(&list, row_json(c->ctx.arena, p), err, "%s\t%s\t%s\t%s\t\n",
+					p->type, p->id, platforms_text(c->ctx.arena, p),
+					status_text(p));
 	}
-	return r < 0 ? r : table_print(&t, err);
+	return r < 0 ? r : listing_end(&list, err);
 }
 
 /* ---- inspect-runtime ---- */
@@ -241,7 +264,7 @@ static const struct ctr_command list = {
 	.aliases = {"ls"},
 	.usage = "list the daemon's plugins",
 	.args = "[flags] [<filter>, ...]",
-	.flags = CTR_FLAGS(list_flags),
+	.flags = CTR_FLAGS(list_flags, format_flags),
 	.run = run_list,
 };
 static const struct ctr_command inspect = {

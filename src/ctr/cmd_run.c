@@ -2,6 +2,7 @@
 /* ctr run: containers create and tasks start in one, and with --rm their undoing. */
 #include "ctr/commands.h"
 #include "ctr/create.h"
+#include "ctr/network.h"
 #include "ctr/task.h"
 
 static const struct ctr_flag run_flags[] = {
@@ -30,7 +31,20 @@ static const struct ctr_flag run_flags[] = {
 	{"rlimit-nofile", 0, CTR_STRING, "limit of open files, soft:hard"},
 	{}};
 
-static int run_container(struct ctr *c, const struct create *k, struct err *err)
+struct connector {
+	struct ctr *c;
+	struct network network;
+};
+
+static int connect_network(void *arg, uint32_t pid, struct err *err)
+{
+	struct connector *k = arg;
+
+	return network_attach(k->c, &k->network, pid, err);
+}
+
+static int run_container(struct ctr *c, const struct create *k, struct connector *network,
+			 struct err *err)
 {
 	struct task_options o;
 
@@ -39,13 +53,43 @@ static int run_container(struct ctr *c, const struct create *k, struct err *err)
 	o.io_uid = k->io_uid;
 	o.io_gid = k->io_gid;
 	o.rootfs = &k->mounts;
+	if (network) {
+		o.created = connect_network;
+		o.created_arg = network;
+	}
 	return task_run(c, k->id, &o, err);
+}
+
+/* With --cni the configuration is read before anything is made, and the container is detached when
+ * it has ended; one that stays is by `containers rm`. */
+static int run_connected(struct ctr *c, const struct create *k, struct connector *network,
+			 struct err *err)
+{
+	int r;
+
+	if (!ctr_bool(c, "cni"))
+		return run_container(c, k, NULL, err);
+	r = run_container(c, k, network, err);
+	if (r < 0 || !ctr_bool(c, "detach"))
+		network_detach(c, &network->network);
+	return r;
+}
+
+static int check_network(struct ctr *c, const char *id, struct network *ret, struct err *err)
+{
+	if (!ctr_bool(c, "cni"))
+		return 0;
+	if (ctr_bool(c, "net-host"))
+		return err_set_raw(err, ERR_INVALID_ARGUMENT,
+				   "flags --cni and --net-host cannot be specified together");
+	return network_load(c, id, ret, err);
 }
 
 static int run_run(struct ctr *c, struct err *err)
 {
 	bool rm = ctr_bool(c, "rm"), detach = ctr_bool(c, "detach");
 	struct err e = ERR_INIT;
+	struct connector network = {.c = c};
 	struct create k = {};
 	int r;
 
@@ -56,18 +100,21 @@ static int run_run(struct ctr *c, struct err *err)
 	if (r == 0 && ctr_bool(c, "tty") && !detach && !ctr_bool(c, "null-io"))
 		r = task_io_check_terminal(err);
 	if (r == 0)
+		r = check_network(c, k.id, &network.network, err);
+	if (r == 0)
 		task_announce();
 	if (r == 0)
 		r = ctr_connect(c, err);
 	if (r == 0)
 		r = create_container(c, &k, err);
 	if (r == 0) {
-		r = run_container(c, &k, err);
+		r = run_connected(c, &k, &network, err);
 		c->ctx.deadline = 0; /* cleaning up has its own time */
 		if (rm && create_undo(c, &k, &e) < 0 && e.kind != ERR_UNAVAILABLE)
 			ctr_warn("remove the container: %s", e.text);
 	}
 	create_done(c, &k);
+	network_done(&network.network);
 	return r;
 }
 
@@ -76,5 +123,6 @@ const struct ctr_command cmd_run = {
 	.usage = "run a container",
 	.args = "[flags] Image|RootFS ID [COMMAND] [ARG...]",
 	.flags = CTR_FLAGS(runtime_flags, container_flags, run_flags),
+	.names = CTR_NAMES_IMAGES,
 	.run = run_run,
 };

@@ -5,6 +5,7 @@
 #include "base/fd.h"
 #include "base/time.h"
 #include "ctr/commands.h"
+#include "ctr/listing.h"
 #include "ctr/record.h"
 #include "oci/spec.h"
 
@@ -159,10 +160,18 @@ static int run_run(struct ctr *c, struct err *err)
 static const struct ctr_flag list_flags[] = {
 	{"filters", 0, CTR_STRINGS, "show only sandboxes that match one of these"}, {}};
 
+static json_t *row_json(const PB_TYPES(Sandbox) * s)
+{
+	return json_pack("{s:s,s:s,s:s,s:o,s:o,s:o}", "ID", s->sandbox_id, "Runtime",
+			 s->runtime ? s->runtime->name : "", "Sandboxer", s->sandboxer, "CreatedAt",
+			 listing_time(s->created_at), "UpdatedAt", listing_time(s->updated_at),
+			 "Labels", LISTING_LABELS(s));
+}
+
 static int run_list(struct ctr *c, struct err *err)
 {
 	PB_SANDBOX(StoreListRequest) req = PB_SANDBOX_INIT(STORE_LIST_REQUEST);
-	struct table t _cleanup_table_ = TABLE_INIT(1, 8, 1, ' ');
+	struct listing list _cleanup_listing_ = {.table = TABLE_INIT(1, 8, 1, ' ')};
 	PB_SANDBOX(StoreListResponse) * resp;
 	int r;
 
@@ -174,17 +183,17 @@ static int run_list(struct ctr *c, struct err *err)
 			err);
 	if (r < 0)
 		return r;
-	table_printf(&t, "ID\tCREATED\tRUNTIME\t\n");
-	for (size_t i = 0; i < resp->n_list; i++) {
+	r = listing_begin(c, &list, "ID\tCREATED\tRUNTIME\t\n", err);
+	for (size_t i = 0; r == 0 && i < resp->n_list; i++) {
 		const PB_TYPES(Sandbox) *s = resp->list[i];
 		const char *when = record_utc_time(c->ctx.arena, pb_time(s->created_at));
 
 		if (!when)
 			return err_nomem(err);
-		table_printf(&t, "%s\t%s\t%s\t\n", s->sandbox_id, when,
-			     s->runtime ? s->runtime->name : "");
+		r = listing_add(&list, row_json(s), err, "%s\t%s\t%s\t\n", s->sandbox_id, when,
+				s->runtime ? s->runtime->name : "");
 	}
-	return table_print(&t, err);
+	return r < 0 ? r : listing_end(&list, err);
 }
 
 /* ---- info ---- */
@@ -308,7 +317,7 @@ static const struct ctr_command list = {
 	.aliases = {"ls"},
 	.usage = "list sandboxes",
 	.args = "[flags]",
-	.flags = CTR_FLAGS(list_flags),
+	.flags = CTR_FLAGS(list_flags, format_flags),
 	.run = run_list,
 };
 static const struct ctr_command info = {
@@ -316,6 +325,7 @@ static const struct ctr_command info = {
 	.aliases = {"i"},
 	.usage = "show a sandbox",
 	.args = "<sandbox id>",
+	.names = CTR_NAMES_SANDBOXES,
 	.run = run_info,
 };
 static const struct ctr_command remove_ = {
@@ -324,6 +334,8 @@ static const struct ctr_command remove_ = {
 	.usage = "shut down and remove sandboxes",
 	.args = "[flags] <id> [<id>, ...]",
 	.flags = CTR_FLAGS(remove_flags),
+	.names = CTR_NAMES_SANDBOXES,
+	.more = CTR_NAMES_SANDBOXES,
 	.run = run_remove,
 };
 

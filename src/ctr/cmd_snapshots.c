@@ -8,6 +8,7 @@
 #include "base/path.h"
 #include "base/time.h"
 #include "ctr/image.h"
+#include "ctr/listing.h"
 #include "ctr/record.h"
 #include "rpc/rpc.h"
 
@@ -47,18 +48,12 @@ static const char *kind_text(int kind)
 	}
 }
 
-struct list {
-	PB_SNAPSHOTS(Info) * *v;
-	size_t n, cap;
-};
-
-/* All snapshots, in the arena. */
-static int list_snapshots(struct ctr *c, const char *snapshotter, struct list *ret, struct err *err)
+int snapshots_list(struct ctr *c, const char *snapshotter, struct snapshots *ret, struct err *err)
 {
 	PB_SNAPSHOTS(ListSnapshotsRequest) req = PB_SNAPSHOTS_INIT(LIST_SNAPSHOTS_REQUEST);
 	struct rpc_stream *s _cleanup_(rpc_stream_freep) = NULL;
 	PB_SNAPSHOTS(ListSnapshotsResponse) * m;
-	struct list l = {};
+	struct snapshots l = {};
 	int r;
 
 	req.snapshotter = (char *)snapshotter;
@@ -80,27 +75,35 @@ static int list_snapshots(struct ctr *c, const char *snapshotter, struct list *r
 	return r;
 }
 
+static json_t *row_json(const char *snapshotter, const PB_SNAPSHOTS(Info) * m)
+{
+	return json_pack("{s:s,s:s,s:s,s:s,s:o,s:o,s:o}", "Key", m->name, "Parent", m->parent,
+			 "Kind", kind_text(m->kind), "Snapshotter", snapshotter, "CreatedAt",
+			 listing_time(m->created_at), "UpdatedAt", listing_time(m->updated_at),
+			 "Labels", LISTING_LABELS(m));
+}
+
 static int run_list(struct ctr *c, struct err *err)
 {
-	struct table t _cleanup_table_ = TABLE_INIT(1, 8, 1, ' ');
+	struct listing list _cleanup_listing_ = {.table = TABLE_INIT(1, 8, 1, ' ')};
 	const char *snapshotter;
-	struct list l;
+	struct snapshots l;
 	int r;
 
 	r = snapshots_connect(c, &snapshotter, err);
 	if (r == 0)
-		r = list_snapshots(c, snapshotter, &l, err);
+		r = snapshots_list(c, snapshotter, &l, err);
 	if (r < 0)
 		return r;
-	table_printf(&t, "KEY\tPARENT\tKIND\t\n");
-	for (size_t i = 0; i < l.n; i++)
-		table_printf(&t, "%s\t%s\t%s\t\n", l.v[i]->name, l.v[i]->parent,
-			     kind_text(l.v[i]->kind));
-	return table_print(&t, err);
+	r = listing_begin(c, &list, "KEY\tPARENT\tKIND\t\n", err);
+	for (size_t i = 0; r == 0 && i < l.n; i++)
+		r = listing_add(&list, row_json(snapshotter, l.v[i]), err, "%s\t%s\t%s\t\n",
+				l.v[i]->name, l.v[i]->parent, kind_text(l.v[i]->kind));
+	return r < 0 ? r : listing_end(&list, err);
 }
 
 /* Below @parent. No node is on its own path: the walk starts where there is no parent. */
-static void print_tree(const struct list *l, const char *parent, int level)
+static void print_tree(const struct snapshots *l, const char *parent, int level)
 {
 	for (size_t i = 0; i < l->n; i++) {
 		if (!streq(l->v[i]->parent, parent))
@@ -113,12 +116,12 @@ static void print_tree(const struct list *l, const char *parent, int level)
 static int run_tree(struct ctr *c, struct err *err)
 {
 	const char *snapshotter;
-	struct list l;
+	struct snapshots l;
 	int r;
 
 	r = snapshots_connect(c, &snapshotter, err);
 	if (r == 0)
-		r = list_snapshots(c, snapshotter, &l, err);
+		r = snapshots_list(c, snapshotter, &l, err);
 	if (r == 0)
 		print_tree(&l, "", 0);
 	return r;
@@ -426,41 +429,44 @@ int snapshots_usage(struct ctr *c, const char *snapshotter, const char *key, int
 	return 0;
 }
 
-int snapshots_add_usage(struct ctr *c, struct table *t, const char *snapshotter, const char *key,
-			bool bytes, struct err *err)
+int snapshots_add_usage(struct ctr *c, struct listing *list, const char *snapshotter,
+			const char *key, bool bytes, struct err *err)
 {
-	int64_t n, inodes;
-	char size[32];
+	int64_t size, inodes;
+	char text[32];
 	int r;
 
-	r = snapshots_usage(c, snapshotter, key, &n, &inodes, err);
+	r = snapshots_usage(c, snapshotter, key, &size, &inodes, err);
 	if (r < 0)
 		return r;
 	if (bytes)
-		snprintf(size, sizeof(size), "%lld", (long long)n);
+		snprintf(text, sizeof(text), "%lld", (long long)size);
 	else
-		str_size_binary(n, size);
-	table_printf(t, "%s\t%s\t%lld\t\n", key, size, (long long)inodes);
-	return 0;
+		str_size_binary(size, text);
+	return listing_add(list,
+			   json_pack("{s:s,s:I,s:I}", "Key", key, "Size", (json_int_t)size,
+				     "Inodes", (json_int_t)inodes),
+			   err, "%s\t%s\t%lld\t\n", key, text, (long long)inodes);
 }
 
 static int run_usage(struct ctr *c, struct err *err)
 {
-	struct table t _cleanup_table_ = TABLE_INIT(1, 8, 1, ' ');
+	struct listing list _cleanup_listing_ = {.table = TABLE_INIT(1, 8, 1, ' ')};
 	const char *snapshotter;
-	struct list l = {};
+	struct snapshots l = {};
 	int r;
 
 	r = snapshots_connect(c, &snapshotter, err);
 	if (r == 0 && c->n_args == 0)
-		r = list_snapshots(c, snapshotter, &l, err);
+		r = snapshots_list(c, snapshotter, &l, err);
 	if (r < 0)
 		return r;
-	table_printf(&t, "KEY\tSIZE\tINODES\t\n");
+	r = listing_begin(c, &list, "KEY\tSIZE\tINODES\t\n", err);
 	for (size_t i = 0; r == 0 && i < MAX(l.n, c->n_args); i++)
-		r = snapshots_add_usage(c, &t, snapshotter, c->n_args ? c->args[i] : l.v[i]->name,
-					ctr_bool(c, "b"), err);
-	return r < 0 ? r : table_print(&t, err);
+		r = snapshots_add_usage(c, &list, snapshotter,
+					c->n_args ? c->args[i] : l.v[i]->name, ctr_bool(c, "b"),
+					err);
+	return r < 0 ? r : listing_end(&list, err);
 }
 
 /* ---- Tables ---- */
@@ -469,18 +475,21 @@ static const struct ctr_command commit_command = {
 	.name = "commit",
 	.usage = "commit an active snapshot under a name",
 	.args = "<key> <active>",
+	.more = CTR_NAMES_SNAPSHOTS,
 	.run = run_commit,
 };
 static const struct ctr_command info_command = {
 	.name = "info",
 	.usage = "show a snapshot",
 	.args = "<key>",
+	.names = CTR_NAMES_SNAPSHOTS,
 	.run = run_info,
 };
 static const struct ctr_command list_command = {
 	.name = "list",
 	.aliases = {"ls"},
 	.usage = "list snapshots",
+	.flags = CTR_FLAGS(format_flags),
 	.run = run_list,
 };
 static const struct ctr_command mounts_command = {
@@ -489,6 +498,8 @@ static const struct ctr_command mounts_command = {
 	.usage = "print the commands that mount a snapshot",
 	.args = "<target> <key>",
 	.flags = CTR_FLAGS(mounts_flags),
+	.names = CTR_NAMES_FILES,
+	.more = CTR_NAMES_SNAPSHOTS,
 	.run = run_mounts,
 };
 static const struct ctr_command prepare_command = {
@@ -496,6 +507,7 @@ static const struct ctr_command prepare_command = {
 	.usage = "make an active snapshot on a committed one",
 	.args = "[flags] <key> [<parent>]",
 	.flags = CTR_FLAGS(prepare_flags),
+	.more = CTR_NAMES_SNAPSHOTS,
 	.run = run_prepare,
 };
 static const struct ctr_command delete_command = {
@@ -503,12 +515,15 @@ static const struct ctr_command delete_command = {
 	.aliases = {"del", "remove", "rm"},
 	.usage = "remove snapshots",
 	.args = "<key> [<key>, ...]",
+	.names = CTR_NAMES_SNAPSHOTS,
+	.more = CTR_NAMES_SNAPSHOTS,
 	.run = run_delete,
 };
 static const struct ctr_command label_command = {
 	.name = "label",
 	.usage = "set and clear labels of a snapshot",
 	.args = "<name> [<label>=<value> ...]",
+	.names = CTR_NAMES_SNAPSHOTS,
 	.run = run_label,
 };
 static const struct ctr_command tree_command = {
@@ -520,7 +535,9 @@ static const struct ctr_command usage_command = {
 	.name = "usage",
 	.usage = "show what snapshots take on disk",
 	.args = "[flags] [<key>, ...]",
-	.flags = CTR_FLAGS(usage_flags),
+	.flags = CTR_FLAGS(usage_flags, format_flags),
+	.names = CTR_NAMES_SNAPSHOTS,
+	.more = CTR_NAMES_SNAPSHOTS,
 	.run = run_usage,
 };
 static const struct ctr_command view_command = {
@@ -528,6 +545,7 @@ static const struct ctr_command view_command = {
 	.usage = "make a read-only snapshot on a committed one",
 	.args = "[flags] <key> [<parent>]",
 	.flags = CTR_FLAGS(prepare_flags),
+	.more = CTR_NAMES_SNAPSHOTS,
 	.run = run_view,
 };
 
@@ -541,8 +559,8 @@ const struct ctr_command cmd_snapshots = {
 	.aliases = {"snapshot"},
 	.usage = "manage snapshots",
 	.flags = CTR_FLAGS(group_flags),
-	.subcommands =
-		CTR_COMMANDS(&commit_command, &snapshots_diff, &info_command, &list_command,
-			     &mounts_command, &prepare_command, &delete_command, &label_command,
-			     &tree_command, &snapshots_unpack, &usage_command, &view_command),
+	.subcommands = CTR_COMMANDS(&commit_command, &snapshots_diff, &info_command, &list_command,
+				    &mounts_command, &prepare_command, &delete_command,
+				    &label_command, &snapshots_prune, &tree_command,
+				    &snapshots_unpack, &usage_command, &view_command),
 };

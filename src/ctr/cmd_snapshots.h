@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ctr/commands.h"
+#include "ctr/listing.h"
 
 extern const struct ctr_command snapshots_diff;	  /* cmd_snapshots_layer.c */
 extern const struct ctr_command snapshots_unpack; /* cmd_snapshots_layer.c */
@@ -10,8 +11,8 @@ extern const struct ctr_command snapshots_unpack; /* cmd_snapshots_layer.c */
 /* Connects, and chooses the snapshotter. */
 int snapshots_connect(struct ctr *c, const char **ret_snapshotter, struct err *err) _must_check_;
 /* A row KEY SIZE INODES. */
-int snapshots_add_usage(struct ctr *c, struct table *t, const char *snapshotter, const char *key,
-			bool bytes, struct err *err) _must_check_;
+int snapshots_add_usage(struct ctr *c, struct listing *list, const char *snapshotter,
+			const char *key, bool bytes, struct err *err) _must_check_;
 /* What a snapshot takes on disk by itself; @ret_inodes may be NULL. */
 int snapshots_usage(struct ctr *c, const char *snapshotter, const char *key, int64_t *ret_size,
 		    int64_t *ret_inodes, struct err *err) _must_check_;
@@ -20,3 +21,11 @@ int snapshots_usage(struct ctr *c, const char *snapshotter, const char *key, int
  * NULL): something was done. */
 int snapshots_activate(struct ctr *c, const char *name, struct client_mounts *m, bool *ret_active,
 		       struct err *err) _must_check_;
+/* All snapshots of a snapshotter, in the arena. */
+struct snapshots {
+	PB_SNAPSHOTS(Info) * *v;
+	size_t n, cap;
+};
+int snapshots_list(struct ctr *c, const char *snapshotter, struct snapshots *ret,
+		   struct err *err) _must_check_;
+extern const struct ctr_command snapshots_prune; /* cmd_prune.c */

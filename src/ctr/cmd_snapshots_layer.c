@@ -233,5 +233,7 @@ const struct ctr_command snapshots_diff = {
 		"print what differs between two snapshots, or from a snapshot's parent, as a layer",
 	.args = "[flags] <idA> [<idB>]",
 	.flags = CTR_FLAGS(diff_flags),
+	.names = CTR_NAMES_SNAPSHOTS,
+	.more = CTR_NAMES_SNAPSHOTS,
 	.run = run_diff,
 };

@@ -4,6 +4,7 @@
 
 #include "ctr/cmd_checkpoint.h"
 #include "ctr/cmd_tasks.h"
+#include "ctr/listing.h"
 #include "ctr/rootfs.h"
 #include "ctr/task.h"
 #include "ctr/task_metrics.h"
@@ -291,9 +292,8 @@ static const char *status_name(int status)
 static int run_list(struct ctr *c, struct err *err)
 {
 	PB_TASKS(ListTasksRequest) req = PB_TASKS_INIT(LIST_TASKS_REQUEST);
-	struct table t _cleanup_table_ = TABLE_INIT(4, 8, 4, ' ');
+	struct listing list _cleanup_listing_ = {.table = TABLE_INIT(4, 8, 4, ' '), .key = "ID"};
 	PB_TASKS(ListTasksResponse) * resp;
-	bool quiet = ctr_bool(c, "quiet");
 	int r;
 
 	r = ctr_connect(c, err);
@@ -302,19 +302,18 @@ static int run_list(struct ctr *c, struct err *err)
 				err);
 	if (r < 0)
 		return r;
-	if (!quiet)
-		table_printf(&t, "TASK\tPID\tSTATUS\t\n");
-	for (size_t i = 0; i < resp->n_tasks; i++) {
+	r = listing_begin(c, &list, "TASK\tPID\tSTATUS\t\n", err);
+	for (size_t i = 0; r == 0 && i < resp->n_tasks; i++) {
 		const PB_TASK_TYPES(Process) *p = resp->tasks[i];
+		const char *status = status_name((int)p->status);
 
 		/* Both daemons leave container_id out of the list. */
-		if (quiet)
-			table_printf(&t, "%s\n", p->id);
-		else
-			table_printf(&t, "%s\t%u\t%s\t\n", p->id, p->pid,
-				     status_name((int)p->status));
+		r = listing_add(&list,
+				json_pack("{s:s,s:I,s:s}", "ID", p->id, "Pid", (json_int_t)p->pid,
+					  "Status", status),
+				err, "%s\t%u\t%s\t\n", p->id, p->pid, status);
 	}
-	return table_print(&t, err);
+	return r < 0 ? r : listing_end(&list, err);
 }
 
 /* exec_id:"x" for processes that exec has started. */
@@ -337,7 +336,7 @@ static const char *process_details(struct arena *a, const Google__Protobuf__Any 
 static int run_ps(struct ctr *c, struct err *err)
 {
 	PB_TASKS(ListPidsRequest) req = PB_TASKS_INIT(LIST_PIDS_REQUEST);
-	struct table t _cleanup_table_ = TABLE_INIT(1, 8, 4, ' ');
+	struct listing list _cleanup_listing_ = {.table = TABLE_INIT(1, 8, 4, ' ')};
 	PB_TASKS(ListPidsResponse) * resp;
 	const char *id;
 	int r;
@@ -349,11 +348,15 @@ static int run_ps(struct ctr *c, struct err *err)
 	r = client_call(c->client, &c->ctx, PB_TASKS_SERVICE, "ListPids", &req.base, &resp, err);
 	if (r < 0)
 		return r;
-	table_printf(&t, "PID\tINFO\n");
-	for (size_t i = 0; i < resp->n_processes; i++)
-		table_printf(&t, "%u\t%s\n", resp->processes[i]->pid,
-			     process_details(c->ctx.arena, resp->processes[i]->info));
-	return table_print(&t, err);
+	r = listing_begin(c, &list, "PID\tINFO\n", err);
+	for (size_t i = 0; r == 0 && i < resp->n_processes; i++) {
+		uint32_t pid = resp->processes[i]->pid;
+		const char *info = process_details(c->ctx.arena, resp->processes[i]->info);
+
+		r = listing_add(&list, json_pack("{s:I,s:s}", "Pid", (json_int_t)pid, "Info", info),
+				err, "%u\t%s\n", pid, info);
+	}
+	return r < 0 ? r : listing_end(&list, err);
 }
 
 static const struct ctr_flag metrics_flags[] = {
@@ -377,6 +380,7 @@ static const struct ctr_command attach = {
 	.name = "attach",
 	.usage = "attach to the streams of a running container",
 	.args = "CONTAINER",
+	.names = CTR_NAMES_TASKS,
 	.run = run_attach,
 };
 static const struct ctr_command delete = {
@@ -385,6 +389,8 @@ static const struct ctr_command delete = {
 	.usage = "delete one or more tasks",
 	.args = "CONTAINER [CONTAINER, ...]",
 	.flags = CTR_FLAGS(delete_flags),
+	.names = CTR_NAMES_TASKS,
+	.more = CTR_NAMES_TASKS,
 	.run = run_delete,
 };
 static const struct ctr_command exec = {
@@ -392,6 +398,7 @@ static const struct ctr_command exec = {
 	.usage = "start a further process in a running container",
 	.args = "[flags] CONTAINER CMD [ARG...]",
 	.flags = CTR_FLAGS(exec_flags),
+	.names = CTR_NAMES_TASKS,
 	.run = run_exec,
 };
 static const struct ctr_command list = {
@@ -399,7 +406,7 @@ static const struct ctr_command list = {
 	.aliases = {"ls"},
 	.usage = "list tasks",
 	.args = "[flags]",
-	.flags = CTR_FLAGS(list_flags),
+	.flags = CTR_FLAGS(list_flags, format_flags),
 	.run = run_list,
 };
 static const struct ctr_command kill_ = {
@@ -407,6 +414,7 @@ static const struct ctr_command kill_ = {
 	.usage = "send a signal to a container (default: SIGTERM)",
 	.args = "[flags] CONTAINER",
 	.flags = CTR_FLAGS(kill_flags),
+	.names = CTR_NAMES_TASKS,
 	.run = run_kill,
 };
 static const struct ctr_command metrics = {
@@ -415,24 +423,29 @@ static const struct ctr_command metrics = {
 	.usage = "print a single data point of a task's metrics",
 	.args = "CONTAINER",
 	.flags = CTR_FLAGS(metrics_flags),
+	.names = CTR_NAMES_TASKS,
 	.run = run_metrics,
 };
 static const struct ctr_command pause_ = {
 	.name = "pause",
 	.usage = "pause a container",
 	.args = "CONTAINER",
+	.names = CTR_NAMES_TASKS,
 	.run = run_pause,
 };
 static const struct ctr_command ps = {
 	.name = "ps",
 	.usage = "list the processes of a container",
 	.args = "CONTAINER",
+	.flags = CTR_FLAGS(format_flags),
+	.names = CTR_NAMES_TASKS,
 	.run = run_ps,
 };
 static const struct ctr_command resume = {
 	.name = "resume",
 	.usage = "resume a paused container",
 	.args = "CONTAINER",
+	.names = CTR_NAMES_TASKS,
 	.run = run_resume,
 };
 static const struct ctr_command start = {
@@ -440,6 +453,7 @@ static const struct ctr_command start = {
 	.usage = "start a container that was created",
 	.args = "CONTAINER",
 	.flags = CTR_FLAGS(start_flags),
+	.names = CTR_NAMES_CONTAINERS,
 	.run = run_start,
 };
 
@@ -448,6 +462,7 @@ const struct ctr_command containers_start = {
 	.usage = "start a task for a container",
 	.args = "[flags] CONTAINER",
 	.flags = CTR_FLAGS(start_flags),
+	.names = CTR_NAMES_CONTAINERS,
 	.run = run_start_anew,
 };
 const struct ctr_command containers_stop = {
@@ -455,6 +470,8 @@ const struct ctr_command containers_stop = {
 	.usage = "stop the tasks of containers and delete them",
 	.args = "[flags] CONTAINER [CONTAINER, ...]",
 	.flags = CTR_FLAGS(stop_flags),
+	.names = CTR_NAMES_CONTAINERS,
+	.more = CTR_NAMES_CONTAINERS,
 	.run = run_stop,
 };
 

@@ -21,3 +21,8 @@ extern const struct ctr_command cmd_plugins;	  /* cmd_plugins.c */
 extern const struct ctr_command cmd_sandboxes;	  /* cmd_sandboxes.c */
 extern const struct ctr_command cmd_shim;	  /* cmd_shim.c */
 extern const struct ctr_command cmd_snapshots;	  /* cmd_snapshots.c */
+extern const struct ctr_command cmd_system;	  /* cmd_system.c */
+extern const struct ctr_command cmd_complete;	  /* cmd_complete.c */
+extern const struct ctr_command cmd_completion;	  /* cmd_complete.c */
+extern const struct ctr_command cmd_install;	  /* cmd_install.c */
+extern const struct ctr_command cmd_man;	  /* cmd_man.c */

@@ -29,7 +29,7 @@ const struct ctr_flag container_flags[] = {
 	{"tty", 't', CTR_BOOL, "give the process a terminal"},
 	{"with-ns", 0, CTR_STRINGS, "join an existing namespace ('<nstype>:<path>')"},
 	{"pid-file", 0, CTR_STRING, "write the process's pid to this file"},
-	{"gpus", 0, CTR_STRINGS, "GPUs to add"},
+	{"gpus", 0, CTR_STRINGS, "GPU to add by CDI: its number, \"all\", or vendor/class=device"},
 	{"allow-new-privs", 0, CTR_BOOL, "let the process gain privileges (no_new_privs off)"},
 	{"memory-limit", 0, CTR_UINT, "memory limit in bytes, 0 for none", "0"},
 	{"cap-add", 0, CTR_STRINGS, "capability to add (CAP_...)"},
@@ -51,5 +51,6 @@ const struct ctr_flag container_flags[] = {
 	{"cpu-quota", 0, CTR_INT, "CPU quota in microseconds a period", "-1"},
 	{"cpu-period", 0, CTR_UINT, "CPU period in microseconds", "0"},
 	{"rootfs-propagation", 0, CTR_STRING, "mount propagation of the root file system"},
-	{"device", 0, CTR_STRINGS, "device to add, or a directory of which all devices are added"},
+	{"device", 0, CTR_STRINGS,
+	 "device to add: a path, a directory of them, or a CDI name vendor/class=device"},
 	{}};

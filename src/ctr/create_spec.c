@@ -146,10 +146,7 @@ static int apply_privileges(struct ctr *c, json_t *spec, struct err *err)
 	v = ctr_strings(c, "cap-drop", &n);
 	for (size_t i = 0; r == 0 && i < n; i++)
 		r = spec_drop_cap(spec, v[i], err);
-	v = ctr_strings(c, "device", &n);
-	for (size_t i = 0; r == 0 && i < n; i++)
-		r = spec_add_device(spec, v[i], v[i], "rwm", err);
-	return r;
+	return r < 0 ? r : create_devices(c, spec, err);
 }
 
 static int apply_confinement(struct ctr *c, json_t *spec, struct err *err)
@@ -378,7 +375,7 @@ static int apply_resources(struct ctr *c, json_t *spec, struct err *err)
 
 static int check_flags(const struct ctr *c, struct err *err)
 {
-	static const char *const missing[] = {"gpus", "cni", "blockio-config-file", "blockio-class",
+	static const char *const missing[] = {"blockio-config-file", "blockio-class",
 					      "apparmor-default-profile"};
 	int r = 0;
 
@@ -419,7 +416,7 @@ static int fill_spec(struct ctr *c, struct create *k, const struct image *image,
 		r = apply_annotations(c, spec, "annotation", err);
 	if (r == 0)
 		r = apply_resources(c, spec, err);
-	return r;
+	return r < 0 ? r : create_cdi_devices(c, spec, err);
 }
 
 int create_spec(struct ctr *c, struct create *k, const struct image *image,

@@ -13,5 +13,9 @@ int create_spec(struct ctr *c, struct create *k, const struct image *image,
 /* From the file of --config. */
 int create_spec_from_file(struct ctr *c, struct create *k, json_t **ret,
 			  struct err *err) _must_check_;
+/* --device: nodes and directories of the host. */
+int create_devices(struct ctr *c, json_t *spec, struct err *err) _must_check_;
+/* --device and --gpus by CDI: the last step, since their edits refer to all that is there. */
+int create_cdi_devices(struct ctr *c, json_t *spec, struct err *err) _must_check_;
 /* --uidmap and --gidmap as labels for the snapshot; nothing without them. */
 int create_remap_labels(struct ctr *c, struct labels *l, struct err *err) _must_check_;

@@ -2,8 +2,8 @@
 /* The framework of the command line `ctr`.
  *
  * A command is data: one const struct ctr_command with its names, flags and subcommands; parsing,
- * help and (later) completion are derived from that one table. The root is in commands.c; a group
- * of commands lives in one file cmd_<group>.c and is known there by one symbol `const struct
+ * help, completion and manual pages are derived from that one table. The root is in commands.c; a
+ * group of commands lives in one file cmd_<group>.c and is known there by one symbol `const struct
  * ctr_command cmd_<group>`.
  *
  *     static const struct ctr_flag ls_flags[] = {
@@ -66,6 +66,21 @@ struct ctr_flag {
 struct ctr;
 struct documents;
 
+/* What a positional argument names: for completion, and for telling where a thing is that was not
+ * found. */
+enum ctr_names {
+	CTR_NAMES_NONE,
+	CTR_NAMES_IMAGES,
+	CTR_NAMES_CONTAINERS,
+	CTR_NAMES_TASKS,
+	CTR_NAMES_SNAPSHOTS,
+	CTR_NAMES_LEASES,
+	CTR_NAMES_NAMESPACES,
+	CTR_NAMES_CONTENT,
+	CTR_NAMES_SANDBOXES,
+	CTR_NAMES_FILES,
+};
+
 struct ctr_command {
 	const char *name;
 	const char *aliases[4];
@@ -74,6 +89,7 @@ struct ctr_command {
 	const char *description;		      /* paragraphs for help; NULL = none */
 	const struct ctr_flag *const *flags;	      /* CTR_FLAGS(): groups, each ended by {} */
 	const struct ctr_command *const *subcommands; /* CTR_COMMANDS() */
+	enum ctr_names names, more;		      /* of the first argument, of the others */
 	int (*run)(struct ctr *c, struct err *err);   /* NULL: subcommands only, prints its help */
 	bool hidden;				      /* not in help */
 };
@@ -173,5 +189,9 @@ int ctr_parse(struct ctr *c, const struct ctr_command *root, int argc, char **ar
 	      enum ctr_parsed *ret, struct err *err) _must_check_;
 /* Help of @level; 0 or -ENOMEM. */
 int ctr_help(const struct ctr_level *level, struct buf *out);
+/* Adds to an error of the running command what can be done about it: see hint.c. */
+void ctr_hint(struct ctr *c, struct err *err);
+/* Default of @f as help shows it, NULL = none. */
+const char *ctr_flag_fallback(const struct ctr_flag *f);
 
 extern const struct ctr_command ctr_root;

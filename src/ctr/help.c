@@ -52,7 +52,7 @@ static void put_commands(const struct ctr_command *c, struct table *t)
 	table_printf(t, "   help, h\tshow a list of commands, or help for one command\n");
 }
 
-static const char *flag_fallback(const struct ctr_flag *f)
+const char *ctr_flag_fallback(const struct ctr_flag *f)
 {
 	if (f->fallback)
 		return f->fallback;
@@ -71,7 +71,7 @@ static const char *flag_fallback(const struct ctr_flag *f)
 static void put_flag(const struct ctr_flag *f, struct table *t)
 {
 	const char *value = f->value ? f->value : "value";
-	const char *fallback = flag_fallback(f);
+	const char *fallback = ctr_flag_fallback(f);
 	bool takes = f->kind != CTR_BOOL;
 
 	table_printf(t, "   --%s%s%s", f->name, takes ? " " : "", takes ? value : "");

@@ -41,6 +41,8 @@ static int run_command(struct ctr *c, struct err *err)
 		c->ctx.deadline = time_mono() + timeout;
 	log_setup(ctr_bool(c, "debug") ? LOG_DEBUG : LOG_WARN, false);
 	r = c->level->command->run(c, err);
+	if (r < 0)
+		ctr_hint(c, err);
 	if (c->client)
 		client_free(c->client);
 	return r < 0 ? fail(err) : r;

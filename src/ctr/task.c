@@ -356,7 +356,10 @@ int task_run(struct ctr *c, const char *id, const struct task_options *o, struct
 		r = create_task(&p, &pid, err);
 	if (r < 0)
 		return r;
-	r = start(&p, pid, err);
+	if (o->created)
+		r = o->created(o->created_arg, pid, err);
+	if (r == 0)
+		r = start(&p, pid, err);
 	if (r < 0)
 		undo(&p);
 	return r;

@@ -18,6 +18,9 @@ struct task_options {
 	uint32_t io_uid, io_gid;	     /* owner of the process's ends of its streams */
 	const struct client_mounts *rootfs;  /* as just made; NULL = the daemon is asked */
 	const struct descriptor *checkpoint; /* restored from it; NULL = started */
+	/* Called between the task's creation and its start; NULL = nothing to do. */
+	int (*created)(void *arg, uint32_t pid, struct err *err);
+	void *created_arg;
 };
 
 /* Of the running command's flags; flags that it does not have count as not given. */

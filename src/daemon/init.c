@@ -85,7 +85,9 @@ int plugin_internal_opt_init(struct plugin_init *in, struct err *err)
 	if (r < 0 && stat(bin, &st) < 0)
 		log_warn("%s: cannot be made: %s", path, strerror(-r));
 	r = path_prepend(in->arena, "PATH", bin, err);
-	return r < 0 ? r : path_prepend(in->arena, "LD_LIBRARY_PATH", lib, err);
+	if (r == 0)
+		r = path_prepend(in->arena, "LD_LIBRARY_PATH", lib, err);
+	return r < 0 ? r : plugin_export(in, "path", path, err);
 }
 
 static void deprecations_stop(void *p)

@@ -192,3 +192,49 @@ def test_a_failure_names_the_network_the_plugin_and_the_cause(net):
         n("add", ns)
     with pytest.raises(CommandFailed, match="container id"):
         n("add", ns, "../c")
+
+
+# ---- ctr run --cni ----
+
+@pytest.fixture
+def on_net(net, ctr, image):
+    """ctr with the one network's configuration."""
+    n = net()
+
+    def call(*args, **kw):
+        env = {"NETCONFPATH": str(n.directory), "CNI_PATH": PLUGINS, "ASAN_OPTIONS": "detect_leaks=0"}
+        return ctr(*args, env=env, **kw)
+
+    call.net = n
+    return call
+
+
+def leases(n):
+    return [p.name for p in (n.directory / "ipam" / f"net-{n.tag}").glob("10.*")]
+
+
+def test_run_with_cni_has_an_address_while_it_runs(on_net, image, name):
+    out = on_net("run", "--rm", "--cni", image, name, "ip", "-4", "addr", "show", "eth0").stdout
+    assert "10.231.7." in out
+    assert leases(on_net.net) == []
+
+
+def test_what_stays_attached_goes_with_the_container(on_net, image, name):
+    on_net("run", "-d", "--cni", image, name, "sleep", "1000")
+    assert len(leases(on_net.net)) == 1
+    assert "10.231.7." in on_net("tasks", "exec", "--exec-id", "x", name, "ip", "addr").stdout
+    on_net("tasks", "rm", "-f", name)
+    on_net("containers", "rm", name)
+    assert leases(on_net.net) == []
+
+
+def test_a_network_that_fails_leaves_no_task(on_net, image, name):
+    n = on_net.net
+    n.conf.write_text(n.conf.read_text().replace('"type": "bridge"', '"type": "nosuch"'))
+    p = on_net("run", "--rm", "--cni", image, name, "true", check=False)
+    assert p.returncode == 1 and 'plugin "nosuch" is not in /usr/lib/cni' in p.stderr
+    assert name not in on_net("tasks", "ls", "-q").stdout.split()
+    n.conf.unlink()
+    p = on_net("run", "--rm", "--cni", image, name, "true", check=False)
+    assert "no network config found in" in p.stderr
+    assert name not in on_net("containers", "ls", "-q").stdout.split()
