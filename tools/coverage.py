@@ -218,7 +218,7 @@ def rpc_handlers():
             member = desc.rpartition('>')[2]
             uses.append((renamed.get(member, member), table))
         for desc, table in uses:
-            out[desc] |= tables[table] - pending
+            out[desc] |= tables[table] - (pending if '/cri/' in path else set())
     return out
 
 
