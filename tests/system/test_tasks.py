@@ -122,7 +122,7 @@ def test_forced_removal_of_a_running_task(ctr, sleeper):
 def test_containers_of_other_namespaces_are_not_seen(ctr, sleeper):
     assert sleeper not in ctr.quiet("containers", "ls", "-q", ns="elsewhere")
     missing = ctr("tasks", "ps", sleeper, ns="elsewhere", check=False)
-    assert missing.returncode == 1 and "not found" in missing.stderr
+    assert missing.returncode == 1 and 'is not in namespace "elsewhere"; it is in "default"' in missing.stderr
 
 
 def test_shim_ends_with_its_task(daemon, ctr, image, name):
