@@ -12,6 +12,7 @@
 
 #define KEEP_NS (300 * NSEC_PER_SEC)
 #define KEEP_MAX 1000
+#define KEEP_BYTES (256u << 10)
 #define QUEUE_MAX (4u << 20) /* bytes that a subscriber may leave unread */
 
 struct kept {
@@ -31,7 +32,7 @@ struct cri_events {
 	pthread_mutex_t lock; /* guards all below */
 	struct subscriber *subscribers;
 	struct kept kept[KEEP_MAX]; /* a ring: what nobody was there for */
-	size_t first, n_kept;
+	size_t first, n_kept, kept_bytes;
 	bool stopped;
 };
 
@@ -49,6 +50,7 @@ int cri_events_new(struct cri *c, struct cri_events **ret, struct err *err)
 
 static void drop_oldest(struct cri_events *e)
 {
+	e->kept_bytes -= e->kept[e->first].n;
 	free(e->kept[e->first].p);
 	e->first = (e->first + 1) % KEEP_MAX;
 	e->n_kept--;
@@ -58,7 +60,8 @@ static void keep(struct cri_events *e, const uint8_t *p, size_t n)
 {
 	int64_t now = time_mono();
 
-	while (e->n_kept && (e->n_kept == KEEP_MAX || now - e->kept[e->first].at > KEEP_NS))
+	while (e->n_kept && (e->n_kept == KEEP_MAX || e->kept_bytes + n > KEEP_BYTES ||
+			     now - e->kept[e->first].at > KEEP_NS))
 		drop_oldest(e);
 	uint8_t *copy = malloc(n + 1);
 	if (!copy) {
@@ -66,6 +69,7 @@ static void keep(struct cri_events *e, const uint8_t *p, size_t n)
 		return;
 	}
 	memcpy(copy, p, n);
+	e->kept_bytes += n;
 	e->kept[(e->first + e->n_kept++) % KEEP_MAX] = (struct kept){now, n, copy};
 }
 

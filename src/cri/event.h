@@ -3,8 +3,8 @@
  *
  * Every event gets a place in one sequence; each subscriber has a queue that never blocks a
  * publisher: one that does not read is cut off with ResourceExhausted when its queue is full, and
- * lists anew. Events that nobody was there for are kept for 5 minutes (and 1000 events) for the
- * first that comes. Any thread. */
+ * lists anew. Events that nobody was there for are kept for 5 minutes (1000 events, 256 KiB) for
+ * the first that comes. Any thread. */
 #pragma once
 
 #include "cri/internal.h"
