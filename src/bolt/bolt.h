@@ -57,6 +57,9 @@ static inline struct bolt_slice bolt_b(const void *p, size_t n)
 int bolt_open(const char *path, const struct bolt_options *o, struct bolt **ret) _must_check_;
 /* All transactions must have ended. */
 void bolt_close(struct bolt *db);
+/* Lets go of the pages of the file that this process has touched: they stay in the kernel's cache,
+ * and are mapped again when they are read. For who has just read all of it. Any thread. */
+void bolt_trim(struct bolt *db);
 
 int bolt_begin(struct bolt *db, bool writable,
 	       struct bolt_tx **ret) _must_check_; /* a second writer waits */

@@ -304,3 +304,19 @@ int bolt_open_image(const void *p, size_t n, struct bolt **ret)
 	*ret = TAKE_PTR(db);
 	return 0;
 }
+
+/* The mapping's reference is held meanwhile; its pages may be read at any moment. */
+void bolt_trim(struct bolt *db)
+{
+	struct bolt_map *m;
+
+	pthread_mutex_lock(&db->lock);
+	m = db->map;
+	m->refs++;
+	pthread_mutex_unlock(&db->lock);
+	if (m->owned)
+		(void)madvise((void *)(uintptr_t)m->p, m->size, MADV_DONTNEED);
+	pthread_mutex_lock(&db->lock);
+	bolt_map_unref(db, m);
+	pthread_mutex_unlock(&db->lock);
+}

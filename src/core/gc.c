@@ -464,5 +464,6 @@ int gc_run(struct ctx *ctx, struct db *db, struct err *err)
 	for (size_t i = 0; i < db->n_snapshotters; i++)
 		if (db->snapshotters[i].dirty)
 			clean_snapshotter(ctx, db, &db->snapshotters[i]);
+	bolt_trim(db->bolt);
 	return 0;
 }
