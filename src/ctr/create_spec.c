@@ -17,13 +17,6 @@
 #define SPEC_FILE_MAX ((size_t)8 << 20)
 #define CPU_PERIOD 100000
 
-static int unsupported(const struct ctr *c, const char *flag, struct err *err)
-{
-	if (ctr_has_flag(c, flag) && ctr_is_set(c, flag))
-		return err_set(err, ERR_UNIMPLEMENTED, "--%s", flag);
-	return 0;
-}
-
 static const char *opt_string(const struct ctr *c, const char *flag)
 {
 	return ctr_has_flag(c, flag) ? ctr_string(c, flag) : "";
@@ -151,8 +144,7 @@ static int apply_privileges(struct ctr *c, json_t *spec, struct err *err)
 
 static int apply_confinement(struct ctr *c, json_t *spec, struct err *err)
 {
-	const char *profile = ctr_string(c, "seccomp-profile"),
-		   *apparmor = ctr_string(c, "apparmor-profile");
+	const char *profile = ctr_string(c, "seccomp-profile");
 	json_t *seccomp;
 	int r;
 
@@ -166,8 +158,7 @@ static int apply_confinement(struct ctr *c, json_t *spec, struct err *err)
 		if (r < 0)
 			return r;
 	}
-	return *apparmor ? spec_set(spec, "process/apparmorProfile", json_string(apparmor), err)
-			 : 0;
+	return create_apparmor(c, spec, err);
 }
 
 /* ---- Namespaces, mounts, ids ---- */
@@ -365,22 +356,13 @@ static int apply_resources(struct ctr *c, json_t *spec, struct err *err)
 		r = apply_cpu(c, spec, err);
 	if (r == 0)
 		r = apply_rlimit(c, spec, err);
+	if (r == 0)
+		r = create_blockio(c, spec, err);
 	if (r == 0 && *rdt)
 		r = spec_set(spec, "linux/intelRdt/closID", json_string(rdt), err);
 	/* --cgroup "" turns cgroups off. */
 	if (r == 0 && ctr_has_flag(c, "cgroup") && ctr_is_set(c, "cgroup"))
 		r = spec_set(spec, "linux/cgroupsPath", json_string(ctr_string(c, "cgroup")), err);
-	return r;
-}
-
-static int check_flags(const struct ctr *c, struct err *err)
-{
-	static const char *const missing[] = {"blockio-config-file", "blockio-class",
-					      "apparmor-default-profile"};
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && i < ARRAY_LEN(missing); i++)
-		r = unsupported(c, missing[i], err);
 	return r;
 }
 
@@ -425,9 +407,7 @@ int create_spec(struct ctr *c, struct create *k, const struct image *image,
 	json_t *spec _cleanup_json_ = NULL;
 	int r;
 
-	r = check_flags(c, err);
-	if (r == 0)
-		r = spec_new(c->ctx.ns, k->id, spec_host_unified(), &spec, err);
+	r = spec_new(c->ctx.ns, k->id, spec_host_unified(), &spec, err);
 	if (r == 0)
 		r = fill_spec(c, k, image, rootfs_mounts, spec, err);
 	if (r < 0)

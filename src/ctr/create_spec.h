@@ -17,5 +17,9 @@ int create_spec_from_file(struct ctr *c, struct create *k, json_t **ret,
 int create_devices(struct ctr *c, json_t *spec, struct err *err) _must_check_;
 /* --device and --gpus by CDI: the last step, since their edits refer to all that is there. */
 int create_cdi_devices(struct ctr *c, json_t *spec, struct err *err) _must_check_;
+/* --apparmor-profile, --apparmor-default-profile. */
+int create_apparmor(struct ctr *c, json_t *spec, struct err *err) _must_check_;
+/* --blockio-config-file, --blockio-class. */
+int create_blockio(struct ctr *c, json_t *spec, struct err *err) _must_check_;
 /* --uidmap and --gidmap as labels for the snapshot; nothing without them. */
 int create_remap_labels(struct ctr *c, struct labels *l, struct err *err) _must_check_;

@@ -74,6 +74,7 @@ void container_link(struct container *c)
 {
 	c->next = c->shim->containers;
 	c->shim->containers = c;
+	server_held(c->shim);
 }
 
 /* ---- end of life ---- */
@@ -213,6 +214,7 @@ void container_remove(struct container *c)
 	cgroup_oom_close(&c->oom);
 	if (loop_post(c->shim->loop, container_free, c) < 0)
 		log_error("out of memory");
+	server_held(c->shim);
 	sandbox_check(c->shim);
 }
 

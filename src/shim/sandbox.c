@@ -125,6 +125,7 @@ static int sandbox_create(struct rpc_call *call, const void *r, struct err *err)
 		return err_nomem(err);
 	}
 	s->sandbox = b;
+	server_held(s);
 	server_active(s);
 	return rpc_send(call, &resp.base, err);
 }

@@ -13,6 +13,8 @@
 #include "base/log.h"
 #include "base/time.h"
 
+/* A daemon that started it and died cannot end it; one that lives asks for a container at once. */
+#define EMPTY_NS (60 * NSEC_PER_SEC)
 #define STOP_NS (5 * NSEC_PER_SEC)
 #define QUIET_NS (1 * NSEC_PER_SEC)
 /* The publisher hangs up when it has had nothing to send for ten seconds, which is work once more.
@@ -114,6 +116,19 @@ static void on_signal(int signo, void *arg)
 	server_stop(arg);
 }
 
+static void on_empty(void *arg)
+{
+	log_info("nobody wants anything of this shim: ending");
+	server_stop(arg);
+}
+
+void server_held(struct shim *s)
+{
+	bool empty = !s->containers && !s->sandbox;
+
+	loop_timer_set(s->empty_timer, empty ? time_mono() + s->empty_ns : 0);
+}
+
 static int server_setup(struct shim *s, const struct server_options *o)
 {
 	struct ttrpc_server_options so = {.check_peer = true};
@@ -121,6 +136,9 @@ static int server_setup(struct shim *s, const struct server_options *o)
 
 	if (r == 0)
 		r = loop_add_timer(s->loop, time_mono() + QUIET_NS, on_quiet, s, &s->trim_timer);
+	if (r == 0)
+		r = loop_add_timer(s->loop, time_mono() + s->empty_ns, on_empty, s,
+				   &s->empty_timer);
 	if (r == 0)
 		r = reaper_new(s->loop, &s->reaper);
 	if (r == 0)
@@ -140,7 +158,9 @@ static int server_setup(struct shim *s, const struct server_options *o)
 
 int server_run(const struct server_options *o)
 {
-	struct shim s = {.ns = o->ns, .socket_path = o->socket_path};
+	struct shim s = {.ns = o->ns,
+			 .socket_path = o->socket_path,
+			 .empty_ns = o->empty_ns ? o->empty_ns : EMPTY_NS};
 	int r;
 
 	signal(SIGPIPE, SIG_IGN);

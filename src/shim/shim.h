@@ -42,7 +42,8 @@ struct shim {
 	const char *ns, *socket_path;
 	struct container *containers;
 	struct sandbox *sandbox; /* NULL: a shim of containers only */
-	struct loop_source *stop_timer, *trim_timer;
+	struct loop_source *stop_timer, *trim_timer, *empty_timer;
+	int64_t empty_ns;
 	bool trimmed; /* since it was active */
 	bool stopping;
 };
@@ -196,6 +197,7 @@ struct server_options {
 	int listen_fd; /* taken over */
 	const char *ns, *id, *ttrpc_address;
 	const char *socket_path;
+	int64_t empty_ns; /* how long it lives without container or sandbox; 0 = a minute */
 };
 
 /* Until it is shut down. 0 or -errno. */
@@ -203,6 +205,8 @@ int server_run(const struct server_options *o);
 /* Stops when the events are out, at the latest in 5 s. */
 void server_stop(struct shim *s);
 
+/* A container or the sandbox has come or gone: one that holds nothing for long ends. */
+void server_held(struct shim *s);
 /* Something happened: gives memory back when it stays quiet after that. */
 void server_active(struct shim *s);
 

@@ -176,8 +176,16 @@ static int bundle_note(const struct bootstrap *b, const struct buf *answer, stru
 	return r < 0 ? err_errno(err, r, "write into the bundle") : 0;
 }
 
+static void server_undo(pid_t pid, const char *socket_path)
+{
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	unlink(socket_path);
+}
+
+/* *@ret_pid stays 0 when the group's shim is there already. */
 static int server_start(struct arena *a, const struct shim_args *args, const struct bootstrap *b,
-			const char *socket_path, struct err *err)
+			const char *socket_path, pid_t *ret_pid, struct err *err)
 {
 	_cleanup_close_ int fd = -1;
 	pid_t pid;
@@ -196,22 +204,34 @@ static int server_start(struct arena *a, const struct shim_args *args, const str
 	if (pid == 0)
 		server_become(args, b, TAKE_FD(fd), socket_path);
 	r = server_place(a, b, pid, err);
-	if (r < 0) {
-		kill(pid, SIGKILL);
-		waitpid(pid, NULL, 0);
-		unlink(socket_path);
-	}
+	if (r < 0)
+		server_undo(pid, socket_path);
+	else
+		*ret_pid = pid;
 	return r;
+}
+
+/* A daemon that does not live to read the answer leaves no shim behind. */
+static int answer(const struct buf *text, pid_t pid, const char *socket_path, struct err *err)
+{
+	int r;
+
+	signal(SIGPIPE, SIG_IGN);
+	r = fd_write_full(1, text->data, text->len);
+	if (r < 0 && pid)
+		server_undo(pid, socket_path);
+	return r < 0 ? err_errno(err, r, "write the answer") : 0;
 }
 
 int action_start(const struct shim_args *args, struct err *err)
 {
 	_cleanup_arena_ struct arena *a = arena_new(0);
-	_cleanup_buf_ struct buf answer = BUF_INIT;
+	_cleanup_buf_ struct buf text = BUF_INIT;
 	char group[512], socket_path[SOCKET_PATH_MAX + 1];
 	struct bootstrap b;
 	char *in = NULL;
 	size_t n = 0;
+	pid_t pid = 0;
 	int r;
 
 	if (!a)
@@ -227,13 +247,10 @@ int action_start(const struct shim_args *args, struct err *err)
 		r = bootstrap_socket_path(&b, group, socket_path, err);
 	if (r < 0)
 		return r;
-	if (bootstrap_answer(&b, socket_path, &answer) < 0)
+	if (bootstrap_answer(&b, socket_path, &text) < 0)
 		return err_nomem(err);
-	r = bundle_note(&b, &answer, err);
+	r = bundle_note(&b, &text, err);
 	if (r == 0)
-		r = server_start(a, args, &b, socket_path, err);
-	if (r < 0)
-		return r;
-	r = fd_write_full(1, answer.data, answer.len);
-	return r < 0 ? err_errno(err, r, "write the answer") : 0;
+		r = server_start(a, args, &b, socket_path, &pid, err);
+	return r < 0 ? r : answer(&text, pid, socket_path, err);
 }

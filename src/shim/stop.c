@@ -14,7 +14,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "base/time.h"
-#include "rpc/rpc.h"
+#include "rpc/ttrpc.h"
 #include "shim/bootstrap.h"
 #include "shim/bundle.h"
 #include "shim/options.h"
@@ -23,6 +23,7 @@
 #include "sys/spawn.h"
 #include "version.h"
 
+#define SHUTDOWN_NS (5 * NSEC_PER_SEC)
 #define RUNTIME_NS (60 * NSEC_PER_SEC)
 #define FEATURES_MAX (4u << 20)
 #define STDIN_MAX (4u << 20)
@@ -43,9 +44,35 @@ static int message_write(struct arena *a, const ProtobufCMessage *m, struct err 
 
 /* ---- delete ---- */
 
-/* The dead shim's socket, when nobody listens behind it any more. Shared ones stay with the group's
- * shim. */
-static void socket_remove(const struct shim_args *args, const char *bundle)
+/* A shim that is there although the daemon knows none: its start was cut off together with the
+ * daemon. It ends unless it holds something. */
+static void server_end(struct arena *a, const struct shim_args *args, int fd)
+{
+	_cleanup_(loop_freep) struct loop *loop = NULL;
+	Containerd__Task__V3__ShutdownRequest req = CONTAINERD__TASK__V3__SHUTDOWN_REQUEST__INIT;
+	struct ctx ctx = {
+		.arena = a, .ns = args->ns, .lease = "", .deadline = time_mono() + SHUTDOWN_NS};
+	struct rpc_client *c;
+	struct err err = ERR_INIT;
+
+	if (loop_new(&loop) < 0) {
+		close(fd);
+		return;
+	}
+	loop_drive(loop, true);
+	if (ttrpc_client_new(loop, fd, NULL, NULL, &c) < 0)
+		return;
+	req.id = (char *)args->id;
+	if (rpc_call(c, &ctx, "containerd.task.v3.Task", "Shutdown", &req.base,
+		     &google__protobuf__empty__descriptor, NULL, &err) < 0)
+		warn("failed to end the shim", err.text);
+	rpc_client_free(c);
+	loop_run_once(loop, 0); /* frees it */
+}
+
+/* The dead shim's socket, when nobody listens behind it any more. That of a group stays with the
+ * group's shim. */
+static void socket_remove(struct arena *a, const struct shim_args *args, const char *bundle)
 {
 	static const char *const keys[] = {"io.containerd.runc.v2.group",
 					   "io.kubernetes.cri.sandbox-id", NULL};
@@ -62,10 +89,12 @@ static void socket_remove(const struct shim_args *args, const char *bundle)
 		snprintf(group, sizeof(group), "%s", args->id);
 	if (bootstrap_socket_path(&b, group, path, NULL) < 0)
 		return;
-	if (unix_connect(path, &fd) == 0)
-		close(fd);
-	else
+	if (unix_connect(path, &fd) < 0)
 		unlink(path);
+	else if (streq(group, args->id))
+		server_end(a, args, fd);
+	else
+		close(fd);
 }
 
 static void container_destroy(struct arena *a, const struct shim_args *args, const char *bundle)
@@ -110,7 +139,7 @@ int action_delete(const struct shim_args *args, struct err *err)
 	if (bundle_pid_read(pid_file, &pid) < 0)
 		pid = 0;
 	container_destroy(a, args, bundle);
-	socket_remove(args, bundle);
+	socket_remove(a, args, bundle);
 	now = time_now();
 	at.seconds = now.tv_sec;
 	at.nanos = (int32_t)now.tv_nsec;

@@ -4,7 +4,6 @@
 #include "worker/front.h"
 
 #include <errno.h>
-#include <microhttpd.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -203,6 +202,9 @@ static int begin(struct front *f, struct err *err)
 	size_t n = LISTENERS_MAX;
 	json_t *o;
 
+	r = front_lib_load(err);
+	if (r < 0)
+		return r;
 	f->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (f->epoll < 0)
 		return err_errno(err, errno, "front: make an epoll set");

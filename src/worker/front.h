@@ -4,6 +4,7 @@
  *
  * front.c        messages of the daemon, accepting, the loop
  * front_http.c   requests become messages, answers become responses
+ * front_lib.c    loads libmicrohttpd and GnuTLS
  * front_tls.c    certificates and handshakes
  * front_relay.c  bytes between two sockets, of which one may be TLS
  *
@@ -12,7 +13,6 @@
  * plain bytes for the daemon are just handed over. An upgraded request is a relay, too. */
 #pragma once
 
-#include <gnutls/gnutls.h>
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 
 #include "base/err.h"
+#include "worker/front_lib.h"
 
 #define LISTENERS_MAX 8
 #define BODY_MAX (64u << 10)

@@ -5,7 +5,6 @@
  * with a socket of the daemon. */
 #include <errno.h>
 #include <fcntl.h>
-#include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>

@@ -2,7 +2,6 @@
 /* TLS: certificates, and connections until they are secured. GnuTLS; 1.2 and 1.3, no resumption, no
  * renegotiation. */
 #include <errno.h>
-#include <gnutls/x509.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>

@@ -316,6 +316,32 @@ def test_devices_come_by_their_cdi_names(ctr, image, name, cdi_file):
     assert "unresolvable CDI devices nvidia.com/gpu=0" in fails(ctr, "run", "--gpus", "0", image, name)
 
 
+# ---- classes and profiles by name ----
+
+def test_block_io_classes_come_from_a_file(ctr, image, name, tmp_path):
+    path = tmp_path / "classes.yaml"
+    path.write_text("Classes:\n  slow:\n  - Weight: 80\n  - Devices: [/dev/null, /dev/no-such*]\n    ThrottleReadBps: 50M\n  none:\n")
+    ctr("containers", "create", "--blockio-config-file", path, "--blockio-class", "slow", image, name)
+    resources = json.loads(ctr.out("containers", "info", "--spec", name))["linux"]["resources"]
+    assert resources["blockIO"] == {"weight": 80}
+    fails_so = lambda *args: fails(ctr, "containers", "create", *args, image, name + "2")  # noqa: E731
+    assert 'no OCI BlockIO parameters for class "fast"' in fails_so("--blockio-config-file", path, "--blockio-class", "fast")
+    assert 'no OCI BlockIO parameters for class "slow"' in fails_so("--blockio-class", "slow")
+    path.write_text("Classes:\n  slow:\n  - Weight: 8\n")
+    assert "smaller than minimum (10)" in fails_so("--blockio-config-file", path)
+    assert "blockio-config-file error" in fails_so("--blockio-config-file", tmp_path / "absent")
+
+
+def test_apparmor_profiles_are_named_or_made(ctr, image, name):
+    ctr("containers", "create", "--apparmor-profile", "mine", image, name)
+    assert json.loads(ctr.out("containers", "info", "--spec", name))["process"]["apparmorProfile"] == "mine"
+    fails_so = lambda *args: fails(ctr, "containers", "create", *args, image, name + "2")  # noqa: E731
+    assert "conflicts" in fails_so("--apparmor-profile", "mine", "--apparmor-default-profile", "made")
+    assert "profile name" in fails_so("--apparmor-default-profile", 'a"b')
+    if not pathlib.Path("/sys/kernel/security/apparmor/profiles").exists():
+        assert "/sys/kernel/security/apparmor/profiles" in fails_so("--apparmor-default-profile", "made")
+
+
 # ---- install ----
 
 def test_install_puts_an_image_s_programs_where_the_daemon_finds_them(ctr, image, tmp_path):

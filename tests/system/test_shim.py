@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import queue
+import subprocess
 import threading
 
 import grpc
@@ -204,6 +205,38 @@ def test_next_daemon_ends_a_shim_without_a_task(daemon, ctr, image, name):
     until("the end of the shim", lambda: not alive(pid))
     assert name not in ctr.quiet("tasks", "ls", "-q")
     assert not (daemon.state / "io.containerd.runtime.v2.task" / "default" / name).exists()
+
+
+def shim_start(daemon, bundle, name, **how):
+    """What the daemon does, up to the moment at which it would write down the answer."""
+    bundle.mkdir(parents=True)
+    (bundle / "config.json").write_text("{}")
+    (bundle / "shim-binary-path").write_text(str(BIN / "containerd-shim-runc-v2"))
+    return subprocess.run([BIN / "containerd-shim-runc-v2", "-namespace", "default", "-address", daemon.address, "-id", name, "start"],
+                          cwd=bundle, stdin=subprocess.DEVNULL, env={**os.environ, **QUIET}, timeout=SECONDS, **how)
+
+
+@pytest.mark.parametrize("plugin", ["io.containerd.runtime.v2.task", "io.containerd.sandbox.controller.v1.shim"])
+def test_next_daemon_ends_a_shim_whose_address_nobody_wrote_down(daemon, name, plugin):
+    daemon.kill()
+    bundle = daemon.state / plugin / "default" / name
+    assert shim_start(daemon, bundle, name, capture_output=True).returncode == 0
+    (pid,) = shim_of(daemon, name)
+    (bundle / "address").unlink()
+    daemon.start()
+    until("the end of the shim", lambda: not alive(pid))
+    assert not bundle.exists()
+
+
+def test_shim_whose_daemon_does_not_hear_the_answer_does_not_stay(daemon, name, tmp_path):
+    r, w = os.pipe()
+    os.close(r)
+    try:
+        done = shim_start(daemon, tmp_path / name, name, stdout=w, stderr=subprocess.PIPE)
+    finally:
+        os.close(w)
+    assert done.returncode == 1 and b"write the answer" in done.stderr
+    assert not shim_of(daemon, name)
 
 
 def test_task_that_has_ended_outlives_the_daemon(daemon, ctr, image, name, api):

@@ -261,25 +261,31 @@ static int address_parse(struct arena *a, const char *out, size_t n, struct shim
 	return r;
 }
 
-/* @name: a further file, with @value in it. The file `address` is for containerd 1.6 and 1.7, which
+/* A small file in the bundle. */
+static int note(struct arena *a, const struct bundle *b, const char *name, const char *value,
+		mode_t mode, struct err *err)
+{
+	char *path = path_join(a, b->path, name);
+	if (!path)
+		return err_nomem(err);
+	int r = file_write_atomic(AT_FDCWD, path, value, strlen(value), mode, false);
+	return r < 0 ? err_errno(err, r, "write %s", path) : 0;
+}
+
+/* The file `address` is for containerd 1.6 and 1.7, which
  * know no other: with it they take the task over when the node is given back to them. */
 static int address_save(struct arena *a, const struct bundle *b, const struct shim_address *addr,
-			const char *name, const char *value, struct err *err)
+			struct err *err)
 {
-	char *path = path_join(a, b->path, "bootstrap.json"), *file = path_join(a, b->path, name),
-	     *old = path_join(a, b->path, "address");
 	_cleanup_json_ json_t *j = json_pack("{s:i,s:s,s:s}", "version", addr->version, "address",
 					     addr->address, "protocol", addr->protocol);
 	_cleanup_free_ char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
-	if (!path || !file || !old || !text)
+	if (!text)
 		return err_nomem(err);
-	int r = file_write_atomic(AT_FDCWD, path, text, strlen(text), 0644, false);
-	if (r == 0)
-		r = file_write_atomic(AT_FDCWD, file, value, strlen(value), 0600, false);
+	int r = note(a, b, "bootstrap.json", text, 0644, err);
 	if (r == 0 && streq(addr->protocol, "ttrpc"))
-		r = file_write_atomic(AT_FDCWD, old, addr->address, strlen(addr->address), 0644,
-				      false);
-	return r < 0 ? err_errno(err, r, "write %s", path) : 0;
+		r = note(a, b, "address", addr->address, 0644, err);
+	return r;
 }
 
 int shim_start(struct ctx *ctx, const struct runtime_options *o, const struct bundle *b,
@@ -292,8 +298,12 @@ int shim_start(struct ctx *ctx, const struct runtime_options *o, const struct bu
 	uint8_t *in = bootstrap_params(ctx, o, ns, id, options, &in_len);
 	if (!in)
 		return err_nomem(err);
-	int r = run(ctx, o, b, ns, id, binary, false, in, in_len, START_TIMEOUT_NS, &out, &out_len,
-		    NULL, &first);
+	/* Before the start: who finds the bundle without an address knows how to undo it. */
+	int r = note(ctx->arena, b, "shim-binary-path", binary, 0600, err);
+	if (r < 0)
+		return err_prefix(err, "failed to start shim %s", binary);
+	r = run(ctx, o, b, ns, id, binary, false, in, in_len, START_TIMEOUT_NS, &out, &out_len,
+		NULL, &first);
 	if (r < 0 && strstr(first.text, "type with url")) {
 		in = bare_options(ctx, options, &in_len);
 		r = in ? run(ctx, o, b, ns, id, binary, false, in, in_len, START_TIMEOUT_NS, &out,
@@ -305,14 +315,15 @@ int shim_start(struct ctx *ctx, const struct runtime_options *o, const struct bu
 	if (r == 0)
 		r = address_parse(ctx->arena, out, out_len, ret, err);
 	if (r == 0)
-		r = address_save(ctx->arena, b, ret, "shim-binary-path", binary, err);
+		r = address_save(ctx->arena, b, ret, err);
 	return r < 0 ? err_prefix(err, "failed to start shim %s", binary) : 0;
 }
 
 int shim_join(struct arena *a, const struct bundle *b, const char *sandbox_id,
 	      const struct shim_address *addr, struct err *err)
 {
-	return address_save(a, b, addr, "sandbox", sandbox_id, err);
+	int r = address_save(a, b, addr, err);
+	return r < 0 ? r : note(a, b, "sandbox", sandbox_id, 0600, err);
 }
 
 int shim_delete(struct ctx *ctx, const struct runtime_options *o, const struct bundle *b,

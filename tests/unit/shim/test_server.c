@@ -244,10 +244,14 @@ static void expect_events(struct fixture *f, const char *const *want, size_t n)
 
 /* ---- fixture ---- */
 
-static pid_t server_fork(struct fixture *f)
+/* @empty_ns: 0 = the usual. */
+static pid_t server_fork(struct fixture *f, int64_t empty_ns)
 {
-	struct server_options o = {
-		.ns = "ns1", .id = "c1", .ttrpc_address = f->daemon, .socket_path = f->socket};
+	struct server_options o = {.ns = "ns1",
+				   .id = "c1",
+				   .ttrpc_address = f->daemon,
+				   .socket_path = f->socket,
+				   .empty_ns = empty_ns};
 	pid_t pid;
 
 	assert_int_equal(unix_listen(f->socket, getuid(), getgid(), 0600, &o.listen_fd), 0);
@@ -276,7 +280,7 @@ static int setup(void **state)
 	assert_int_equal(mkfifo(f->out, 0600), 0);
 	assert_int_equal(mkfifo(f->in, 0600), 0);
 	bundle_write(f, "config.json", "{\"linux\":{\"namespaces\":[{\"type\":\"pid\"}]}}");
-	f->shim = server_fork(f);
+	f->shim = server_fork(f, 0);
 	f->arena = arena_new(0);
 	assert_int_equal(loop_new(&f->loop), 0);
 	assert_int_equal(unix_listen(f->daemon, getuid(), getgid(), 0600, &fd), 0);
@@ -720,6 +724,55 @@ static void sigterm_ends_the_server_and_the_waits(void **state)
 	f->shim = 0;
 }
 
+/* Another server than the fixture's: ends by itself with 0. */
+static void ends(struct fixture *f, pid_t pid)
+{
+	int64_t end = time_mono() + LONG_NS;
+	int status;
+
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		assert_true(time_mono() < end);
+		loop_run_once(f->loop, 10);
+	}
+	assert_int_equal(status, 0);
+	assert_int_equal(access(f->socket, F_OK), -1);
+}
+
+static void a_server_that_nobody_wants_ends(void **state)
+{
+	struct fixture *f = *state;
+
+	strcat(f->socket, "2");
+	ends(f, server_fork(f, NSEC_PER_MSEC));
+	f->socket[strlen(f->socket) - 1] = '\0';
+}
+
+static void a_server_ends_some_time_after_its_last_container(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_client *first = f->client;
+	const int64_t empty_ns = 2 * NSEC_PER_SEC;
+	int64_t end;
+	pid_t pid;
+	int fd, status;
+
+	strcat(f->socket, "2");
+	pid = server_fork(f, empty_ns);
+	assert_int_equal(unix_connect(f->socket, &fd), 0);
+	assert_int_equal(ttrpc_client_new(f->loop, fd, NULL, NULL, &f->client), 0);
+	bundle_write(f, "init.sh", "read x");
+	create(f);
+	/* Longer than an empty one lives. */
+	for (end = time_mono() + empty_ns + NSEC_PER_SEC; time_mono() < end;)
+		loop_run_once(f->loop, 100);
+	assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+	delete (f, "");
+	ends(f, pid);
+	rpc_client_free(f->client);
+	f->client = first;
+	f->socket[strlen(f->socket) - 1] = '\0';
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -739,6 +792,8 @@ int main(void)
 		TEST(a_sandbox_stays_without_containers_and_stop_ends_those_it_has),
 		TEST(sandbox_calls_that_do_not_fit_are_refused),
 		TEST(shutdown_of_a_sandbox_ends_the_shim),
+		TEST(a_server_that_nobody_wants_ends),
+		TEST(a_server_ends_some_time_after_its_last_container),
 		TEST(sigterm_ends_the_server_and_the_waits),
 	};
 
