@@ -18,6 +18,7 @@
 #include "cri/runtime_features.h"
 #include "cri/stats.h"
 #include "cri/streaming.h"
+#include "cri/timers.h"
 #include "cri/usage.h"
 
 /* The exits are followed from here on: before anybody asks which tasks run. */
@@ -60,9 +61,10 @@ int cri_new(const struct cri_options *o, struct cri **ret, struct err *err)
 	c->starting = cri_table_new("sandbox");
 	c->containers = cri_table_new("container");
 	c->usage = cri_usage_new(c->config);
+	c->timers = cri_timers_new(c->config);
 	c->arena = arena_new(0);
 	int r = c->features && c->features_known && c->pods && c->starting && c->containers &&
-				c->usage && c->arena
+				c->usage && c->timers && c->arena
 			? make_parts(c, err)
 			: err_nomem(err);
 	if (r < 0)
@@ -145,6 +147,7 @@ void cri_free(struct cri *c)
 		c->podsandbox->ops->free(c->podsandbox);
 	pthread_mutex_destroy(&c->features_lock);
 	cri_usage_free(c->usage);
+	cri_timers_free(c->timers);
 	arena_free(c->arena);
 	free(c->features);
 	free(c->features_known);

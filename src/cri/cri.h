@@ -54,6 +54,10 @@ void cri_stop(struct cri *c);
 /* After the pool and the loop. Containers go on running. */
 void cri_free(struct cri *c);
 
+/* Appends what operations took, in the text format of Prometheus. */
+struct buf;
+void cri_timers_render(struct cri *c, struct buf *b);
+
 /* RuntimeService and ImageService. */
 void cri_runtime_service(struct cri *c, struct rpc_service *ret);
 void cri_image_service(struct cri *c, struct rpc_service *ret);

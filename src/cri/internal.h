@@ -14,6 +14,7 @@ struct cri_images;
 struct cri_network;
 struct cri_stats;
 struct cri_streaming;
+struct cri_timers;
 struct cri_usage;
 struct nri;
 
@@ -26,6 +27,7 @@ struct cri {
 	struct cri_events *events;	 /* event.h */
 	struct cri_exits *exits;	 /* container.h */
 	struct cri_images *images;	 /* image.h */
+	struct cri_timers *timers;	 /* timers.h */
 	struct cri_usage *usage;	 /* usage.h */
 	struct cri_network *network;	 /* network.h */
 	struct cri_stats *stats;	 /* stats.h */

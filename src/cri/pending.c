@@ -18,16 +18,6 @@ PENDING(exec, "Exec")
 PENDING(attach, "Attach")
 PENDING(port_forward, "PortForward")
 
-/* stats.c, metrics.c */
-PENDING(container_stats, "ContainerStats")
-PENDING(list_container_stats, "ListContainerStats")
-PENDING(stream_container_stats, "StreamContainerStats")
-PENDING(pod_sandbox_stats, "PodSandboxStats")
-PENDING(list_pod_sandbox_stats, "ListPodSandboxStats")
-PENDING(stream_pod_sandbox_stats, "StreamPodSandboxStats")
-PENDING(list_metric_descriptors, "ListMetricDescriptors")
-PENDING(list_pod_sandbox_metrics, "ListPodSandboxMetrics")
-PENDING(stream_pod_sandbox_metrics, "StreamPodSandboxMetrics")
 
 /* service.c, runtime_status.c, event.c */
 PENDING(update_runtime_config, "UpdateRuntimeConfig")
@@ -39,25 +29,7 @@ PENDING(update_runtime_config, "UpdateRuntimeConfig")
 #include "base/str.h"
 #include "cri/image.h"
 #include "cri/nri.h"
-#include "cri/stats.h"
 #include "cri/streaming.h"
-
-int cri_stats_new(struct cri *c, struct cri_stats **ret, struct err *err)
-{
-	return 0;
-}
-
-void cri_stats_stop(struct cri_stats *s)
-{
-}
-
-void cri_stats_free(struct cri_stats *s)
-{
-}
-
-void cri_stats_forget(struct cri_stats *s, const char *id)
-{
-}
 
 int cri_streaming_new(struct cri *c, struct cri_streaming **ret, struct err *err)
 {

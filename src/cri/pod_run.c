@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* RunPodSandbox: name, lease, record, network, sandbox, in this order; a failure undoes what was
  * made. What cannot be undone leaves the pod in the table, not ready, so that the kubelet removes
- * it. */
+ * it.
+ *
+ * Most of the time passes in programs of others: the network's plugins and the runtime. A pause
+ * process needs no network, so both run at the same time when nothing that the pod asks for could
+ * tell (network_may_overlap()). */
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/mount.h>
 #include <unistd.h>
@@ -20,6 +25,7 @@
 #include "cri/podsandbox.h"
 #include "cri/spec_internal.h"
 #include "cri/task.h"
+#include "cri/timers.h"
 #include "sys/mount.h"
 #include "sys/userns.h"
 
@@ -168,11 +174,73 @@ static int namespaces(struct run *r, struct err *err)
 	}
 	/* Recorded before anything is set up in it, so that a daemon that dies now leaves no
 	 * network that nobody knows. */
-	e = cri_pod_save(r->ctx, r->c, r->p, err);
-	if (e == 0)
-		e = cri_network_setup(r->ctx, r->c, r->p, err);
-	r->network = e == 0;
-	return e == 0 ? cri_pod_save(r->ctx, r->c, r->p, err) : e;
+	return cri_pod_save(r->ctx, r->c, r->p, err);
+}
+
+/* ---- the network ---- */
+
+struct attach {
+	struct run *r;
+	struct ctx ctx;
+	struct err err;
+	int result;
+	pthread_t thread;
+	bool running;
+};
+
+static void *attach_run(void *arg)
+{
+	struct attach *a = arg;
+
+	int64_t begin = time_mono();
+
+	a->result = cri_network_setup(&a->ctx, a->r->c, a->r->p, &a->err);
+	if (a->result == 0)
+		cri_timer_add(a->r->c, CRI_TIMER_SANDBOX_CREATE_NETWORK, NULL, begin);
+	return NULL;
+}
+
+/* Only with the pause process, which uses no network; system controls may name an interface, and a
+ * specification of the administrator's own may have hooks. */
+static bool network_may_overlap(const struct run *r)
+{
+	const CRI(LinuxPodSandboxConfig) *l = r->p->config->linux;
+
+	return r->controller == r->c->podsandbox && (!l || l->n_sysctls == 0) && r->p->runtime &&
+	       !r->p->runtime->base_spec;
+}
+
+/* Sets the network up, at the same time as what follows when that may be; network_join() has the
+ * result. */
+static int network_begin(struct run *r, struct attach *a, struct err *err)
+{
+	*a = (struct attach){.r = r, .err = ERR_INIT};
+	if (r->p->host_network)
+		return 0;
+	a->ctx = (struct ctx){.arena = arena_new(0),
+			      .ns = r->ctx->ns,
+			      .lease = r->ctx->lease,
+			      .deadline = r->ctx->deadline,
+			      .parent = r->ctx};
+	if (!a->ctx.arena)
+		return err_nomem(err);
+	a->running = network_may_overlap(r) && pthread_create(&a->thread, NULL, attach_run, a) == 0;
+	if (!a->running)
+		attach_run(a);
+	if (a->running || a->result == 0)
+		return 0;
+	return err_copy(err, &a->err);
+}
+
+/* 0, or its error, which says more than what may have followed from it. */
+static int network_join(struct attach *a, struct err *err)
+{
+	if (a->running)
+		pthread_join(a->thread, NULL);
+	a->running = false;
+	arena_free(TAKE_PTR(a->ctx.arena));
+	a->r->network = a->result == 0 && !a->r->p->host_network;
+	return a->result < 0 ? err_copy(err, &a->err) : 0;
 }
 
 int cri_pod_drop_namespaces(struct ctx *ctx, struct cri *c, struct cri_pod *p, bool network,
@@ -183,9 +251,11 @@ int cri_pod_drop_namespaces(struct ctx *ctx, struct cri *c, struct cri_pod *p, b
 	int r = user ? 0 : err_nomem(err);
 
 	if (r == 0 && network && !str_empty(p->netns_path) && !p->netns_closed) {
+		int64_t begin = time_mono();
 		r = cri_network_teardown(ctx, c, p, err);
 		if (r < 0)
 			return r;
+		cri_timer_add(c, CRI_TIMER_SANDBOX_DELETE_NETWORK, NULL, begin);
 	}
 	if (r == 0 && !str_empty(p->netns_path)) {
 		r = cri_netns_remove(p->netns_path, err);
@@ -205,6 +275,7 @@ int cri_pod_drop_namespaces(struct ctx *ctx, struct cri *c, struct cri_pod *p, b
 static int start(struct run *r, struct err *err)
 {
 	struct sandbox_create_options o = {.netns_path = r->p->netns_path};
+	int64_t begin = time_mono();
 	struct sandbox_instance i;
 	struct sandbox s;
 	int e = sandbox_get(r->ctx, r->c->o.db, r->p->o.id, &s, err);
@@ -220,7 +291,22 @@ static int start(struct run *r, struct err *err)
 	pthread_mutex_lock(&r->p->o.lock);
 	r->p->pid = i.pid;
 	pthread_mutex_unlock(&r->p->o.lock);
+	cri_timer_add(r->c, CRI_TIMER_SANDBOX_RUNTIME_CREATE, r->p->runtime, begin);
 	return 0;
+}
+
+static int networked(struct run *r, struct err *err)
+{
+	struct attach a;
+	int e = network_begin(r, &a, err);
+
+	/* When it is there already it is recorded before a sandbox is made in it. */
+	if (e == 0 && !a.running && !r->p->host_network)
+		e = cri_pod_save(r->ctx, r->c, r->p, err);
+	if (e == 0)
+		e = start(r, err);
+	int joined = network_join(&a, err);
+	return joined < 0 ? joined : e;
 }
 
 static int make(struct run *r, struct err *err)
@@ -243,7 +329,7 @@ static int make(struct run *r, struct err *err)
 	if (e == 0)
 		e = namespaces(r, err);
 	if (e == 0)
-		e = start(r, err);
+		e = networked(r, err);
 	if (e == 0)
 		e = cri_pod_save(r->ctx, r->c, r->p, err);
 	if (e == 0)

@@ -2,7 +2,9 @@
 /* The tables of RuntimeService and ImageService, and the calls that are about neither pod nor
  * container nor image. */
 #include "base/str.h"
+#include "base/time.h"
 #include "cri/internal.h"
+#include "cri/timers.h"
 
 int cri_version(struct rpc_call *call, const void *req, struct err *err)
 {
@@ -52,19 +54,64 @@ int cri_runtime_config(struct rpc_call *call, const void *req, struct err *err)
 	return rpc_send(call, &resp.base, err);
 }
 
+/* ---- what is timed: calls as a whole, when they succeed ---- */
+
+/* Whose runtime a call is about: of a pod or of a container, looked up before it may be gone. */
+static const struct cri_handler *pod_handler(struct cri *c, const char *id)
+{
+	_cleanup_pod_ struct cri_pod *p = NULL;
+
+	return !str_empty(id) && cri_table_get(c->pods, id, &p, NULL) == 0 ? p->runtime : NULL;
+}
+
+static const struct cri_handler *container_handler(struct cri *c, const char *id)
+{
+	_cleanup_container_ struct cri_container *k = NULL;
+
+	return !str_empty(id) && cri_table_get(c->containers, id, &k, NULL) == 0 ? k->runtime
+										 : NULL;
+}
+
+#define TIMED(name, timer, handler)                                                      \
+	static int timed_##name(struct rpc_call *call, const void *req, struct err *err) \
+	{                                                                                \
+		struct cri *c = rpc_data(call);                                          \
+		const struct cri_handler *h = c->ready ? (handler) : NULL;               \
+		int64_t begin = time_mono();                                             \
+		int r = cri_##name(call, req, err);                                      \
+		if (r == 0)                                                              \
+			cri_timer_add(c, CRI_TIMER_##timer, h, begin);                   \
+		return r;                                                                \
+	}
+#define OF(type, field) (((const CRI(type) *)req)->field)
+
+TIMED(list_pod_sandbox, SANDBOX_LIST, NULL)
+TIMED(stop_pod_sandbox, SANDBOX_RUNTIME_STOP,
+      pod_handler(c, OF(StopPodSandboxRequest, pod_sandbox_id)))
+TIMED(remove_pod_sandbox, SANDBOX_REMOVE,
+      pod_handler(c, OF(RemovePodSandboxRequest, pod_sandbox_id)))
+TIMED(list_containers, CONTAINER_LIST, NULL)
+TIMED(create_container, CONTAINER_CREATE,
+      pod_handler(c, OF(CreateContainerRequest, pod_sandbox_id)))
+TIMED(start_container, CONTAINER_START,
+      container_handler(c, OF(StartContainerRequest, container_id)))
+TIMED(stop_container, CONTAINER_STOP, container_handler(c, OF(StopContainerRequest, container_id)))
+TIMED(remove_container, CONTAINER_REMOVE,
+      container_handler(c, OF(RemoveContainerRequest, container_id)))
+
 static const struct rpc_method runtime_methods[] = {
 	{"Version", RPC_UNARY, cri_version},
 	{"RunPodSandbox", RPC_UNARY, cri_run_pod_sandbox},
-	{"StopPodSandbox", RPC_UNARY, cri_stop_pod_sandbox},
-	{"RemovePodSandbox", RPC_UNARY, cri_remove_pod_sandbox},
+	{"StopPodSandbox", RPC_UNARY, timed_stop_pod_sandbox},
+	{"RemovePodSandbox", RPC_UNARY, timed_remove_pod_sandbox},
 	{"PodSandboxStatus", RPC_UNARY, cri_pod_sandbox_status},
-	{"ListPodSandbox", RPC_UNARY, cri_list_pod_sandbox},
+	{"ListPodSandbox", RPC_UNARY, timed_list_pod_sandbox},
 	{"StreamPodSandboxes", RPC_SERVER_STREAM, cri_stream_pod_sandboxes},
-	{"CreateContainer", RPC_UNARY, cri_create_container},
-	{"StartContainer", RPC_UNARY, cri_start_container},
-	{"StopContainer", RPC_UNARY, cri_stop_container},
-	{"RemoveContainer", RPC_UNARY, cri_remove_container},
-	{"ListContainers", RPC_UNARY, cri_list_containers},
+	{"CreateContainer", RPC_UNARY, timed_create_container},
+	{"StartContainer", RPC_UNARY, timed_start_container},
+	{"StopContainer", RPC_UNARY, timed_stop_container},
+	{"RemoveContainer", RPC_UNARY, timed_remove_container},
+	{"ListContainers", RPC_UNARY, timed_list_containers},
 	{"StreamContainers", RPC_SERVER_STREAM, cri_stream_containers},
 	{"ContainerStatus", RPC_UNARY, cri_container_status},
 	{"UpdateContainerResources", RPC_UNARY, cri_update_container_resources},

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/time.h"
+#include "cri/cri.h"
 #include "daemon/daemon_internal.h"
 #include "services/metrics.h"
 #include "version.h"
@@ -277,5 +278,7 @@ void metrics_render(struct daemon *d, struct buf *b)
 	buf_printf(b, "containerd_build_info_total{revision=\"%s\",version=\"%s\"} 1\n", REVISION,
 		   VERSION);
 	put_grpc(d, b);
+	if (d->cri)
+		cri_timers_render(d->cri, b);
 	put_process(b);
 }

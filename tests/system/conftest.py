@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures. A module has one daemon of ours; every test cleans its containers up by a namespace or a name of its own."""
+import contextlib
 import importlib
 import os
 import pathlib
@@ -104,8 +105,8 @@ def name(request):
             c("containers", "rm", n, check=False)
 
 
-@pytest.fixture(scope="session")
-def stubs():
+@contextlib.contextmanager
+def stubs_directory():
     """gRPC's own Python code for proto/, made by protoc: stubs("services/images/v1/images") -> (messages, services).
 
     The files are moved into a package `pb`, since `types` is a module of Python's own.
@@ -129,6 +130,12 @@ def stubs():
 
         yield load
         sys.path.remove(str(out))
+
+
+@pytest.fixture(scope="session")
+def stubs():
+    with stubs_directory() as load:
+        yield load
 
 
 def pytest_runtest_logreport(report):
