@@ -151,6 +151,39 @@ static int task_options(struct start *s, const struct cri_io_options *io, struct
 	return p ? 0 : err_nomem(err);
 }
 
+static void drop_io(struct start *s, struct ctx *ctx)
+{
+	pthread_mutex_lock(&s->k->o.lock);
+	struct cri_io *io = TAKE_PTR(s->k->io);
+	pthread_mutex_unlock(&s->k->o.lock);
+	if (io) {
+		cri_io_finish(ctx, io);
+		cri_io_free(io);
+	}
+}
+
+static int create_with_io(struct start *s, struct cri_task_create *o,
+			  const struct cri_io_options *io, struct err *err)
+{
+	int r = cri_io_new(s->ctx, s->c, io, &s->k->io, err);
+
+	if (r < 0)
+		return r;
+	o->stdin_path = cri_io_stdin(s->k->io);
+	o->stdout_path = cri_io_stdout(s->k->io);
+	o->stderr_path = cri_io_stderr(s->k->io);
+	r = cri_task_create(s->ctx, s->c, o, &s->pid, err);
+	s->created = r == 0;
+	return r;
+}
+
+/* A pod may have been made by a daemon with another shim, which the container joins and which knows
+ * nothing of logs, whatever the handler's own shim says of itself. */
+static bool shim_cannot_log(const struct cri_io_options *io, const struct err *err)
+{
+	return io->shim_writes_log && strstr(err->text, "unknown STDIO scheme");
+}
+
 static int create_task(struct start *s, struct err *err)
 {
 	struct cri_task_create o = {.id = s->k->o.id,
@@ -158,10 +191,9 @@ static int create_task(struct start *s, struct err *err)
 				    .runtime_path = s->k->runtime->path};
 	struct cri_io_options io;
 	struct mounts rootfs;
+	struct err own = ERR_INIT;
 	int r = cri_container_io_options(s->ctx, s->c, s->k, &io, err);
 
-	if (r == 0)
-		r = cri_io_new(s->ctx, s->c, &io, &s->k->io, err);
 	if (r == 0)
 		r = snapshot_mounts(s->ctx, s->c->o.db, s->k->snapshotter, s->k->snapshot_key,
 				    &rootfs, err);
@@ -170,12 +202,14 @@ static int create_task(struct start *s, struct err *err)
 	if (r < 0)
 		return r;
 	o.rootfs = &rootfs;
-	o.stdin_path = cri_io_stdin(s->k->io);
-	o.stdout_path = cri_io_stdout(s->k->io);
-	o.stderr_path = cri_io_stderr(s->k->io);
-	r = cri_task_create(s->ctx, s->c, &o, &s->pid, err);
-	s->created = r == 0;
-	return r;
+	r = create_with_io(s, &o, &io, &own);
+	if (r < 0 && shim_cannot_log(&io, &own)) {
+		drop_io(s, s->ctx);
+		io.shim_writes_log = false;
+		own = ERR_INIT;
+		r = create_with_io(s, &o, &io, &own);
+	}
+	return r < 0 ? err_copy(err, &own) : 0;
 }
 
 static void set_running(struct cri_status *st, void *arg)
@@ -210,13 +244,7 @@ static void fail(struct start *s, const struct err *why)
 
 	if (s->created && cri_task_destroy(&bg, s->c, s->k->o.id, &err) < 0)
 		log_error("container %s: the task that failed to start: %s", s->k->o.id, err.text);
-	pthread_mutex_lock(&s->k->o.lock);
-	struct cri_io *io = TAKE_PTR(s->k->io);
-	pthread_mutex_unlock(&s->k->o.lock);
-	if (io) {
-		cri_io_finish(&bg, io);
-		cri_io_free(io);
-	}
+	drop_io(s, &bg);
 	err = ERR_INIT;
 	f.message = f.message ? f.message : "";
 	if (cri_container_change(s->c, s->k, set_failed, &f, &err) < 0)

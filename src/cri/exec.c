@@ -28,7 +28,8 @@
 #define SHD(x) containerd__task__v3__##x##__descriptor
 #define EMPTY google__protobuf__empty__descriptor
 #define PROCESS_URL "types.containerd.io/opencontainers/runtime-spec/1/Process"
-#define SYNC_OUTPUT_MAX (16u << 20) /* of each stream */
+#define SYNC_OUTPUT_MAX (16u << 20)	 /* of each stream */
+#define MESSAGE_MAX ((16u << 20) - 4096) /* of both, where messages are limited to 16 MiB */
 #define KILLED_NS (10 * NSEC_PER_SEC)
 #define DELETE_NS (30 * NSEC_PER_SEC)
 
@@ -556,6 +557,22 @@ static int capture_map(struct capture *v, ProtobufCBinaryData *ret, struct err *
 	return 0;
 }
 
+/* What does not fit into a message of the usual size is left out, rather than all of it refused:
+ * the end of standard output first, since errors are shorter. */
+static int answer(struct rpc_call *call_, CRI(ExecSyncResponse) * resp, struct err *err)
+{
+	struct err own = ERR_INIT;
+	int r = rpc_send(call_, &resp->base, &own);
+	size_t max = MESSAGE_MAX, half = max / 2;
+
+	if (r != -ERR_RESOURCE_EXHAUSTED || resp->stdout.len + resp->stderr.len <= max)
+		return r < 0 ? err_copy(err, &own) : r;
+	if (resp->stderr.len > half)
+		resp->stderr.len = resp->stdout.len > half ? half : max - resp->stdout.len;
+	resp->stdout.len = MIN(resp->stdout.len, max - resp->stderr.len);
+	return rpc_send(call_, &resp->base, err);
+}
+
 static int run_sync(struct rpc_call *call_, struct cri *c, struct cri_container *k,
 		    const CRI(ExecSyncRequest) * q, struct err *err)
 {
@@ -587,7 +604,7 @@ static int run_sync(struct rpc_call *call_, struct cri *c, struct cri_container 
 	r = capture_map(&out, &resp.stdout, err);
 	if (r == 0)
 		r = capture_map(&errors, &resp.stderr, err);
-	return r < 0 ? r : rpc_send(call_, &resp.base, err);
+	return r < 0 ? r : answer(call_, &resp, err);
 }
 
 int cri_exec_sync(struct rpc_call *call_, const void *req, struct err *err)

@@ -229,24 +229,41 @@ static void wait_copies(struct ctx *ctx, struct cri_io *io)
 	}
 }
 
+int cri_io_packet(struct ctx *ctx, struct cri *c, int fd, char *out, size_t cap, ssize_t *ret_n,
+		  struct err *err)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	for (;;) {
+		int r = ctx_check(ctx, err);
+		if (r < 0)
+			return r;
+		if (c->stopping)
+			return err_set(err, ERR_UNAVAILABLE, "the daemon stops");
+		if (poll(&p, 1, CRI_IO_TICK_MS) <= 0)
+			continue;
+		*ret_n = recv(fd, out, cap, 0);
+		if (*ret_n >= 0)
+			return 0;
+		if (errno != EAGAIN && errno != EINTR)
+			return err_errno(err, errno, "receive from the shim");
+	}
+}
+
 /* The shim hangs up when all output is in the log. */
 static void wait_shim(struct ctx *ctx, struct cri_io *io)
 {
+	static const char request[] = {ATTACH_BEGIN, 0};
 	_cleanup_close_ int fd = -1;
 	_cleanup_free_ char *path = name_in(io, "attach");
-	struct pollfd p = {.events = POLLIN};
+	char packet[2];
+	ssize_t n = 1;
 
-	if (!path || attach_connect(path, &fd) < 0)
+	if (!path || attach_connect(path, &fd) < 0 ||
+	    send(fd, request, sizeof(request), MSG_NOSIGNAL) < 0)
 		return;
-	p.fd = fd;
-	while (!io->c->stopping) {
-		int left = ctx_poll_ms(ctx);
-		if (left == 0)
-			return;
-		int n = poll(&p, 1, left < 0 ? CRI_IO_TICK_MS : MIN(left, CRI_IO_TICK_MS));
-		if (n > 0 || (n < 0 && errno != EINTR))
-			return;
-	}
+	while (n > 0 && cri_io_packet(ctx, io->c, fd, packet, sizeof(packet), &n, NULL) == 0)
+		;
 }
 
 void cri_io_finish(struct ctx *ctx, struct cri_io *io)
@@ -254,6 +271,7 @@ void cri_io_finish(struct ctx *ctx, struct cri_io *io)
 	if (io->shim)
 		wait_shim(ctx, io);
 	else {
+		cri_io_copy_poke(io);
 		wait_copies(ctx, io);
 		cri_io_copy_stop(io);
 	}
@@ -277,27 +295,6 @@ void cri_io_suspend(struct cri_io *io)
 }
 
 /* ---- reopening ---- */
-
-int cri_io_packet(struct ctx *ctx, struct cri *c, int fd, char *out, size_t cap, ssize_t *ret_n,
-		  struct err *err)
-{
-	struct pollfd p = {.fd = fd, .events = POLLIN};
-
-	for (;;) {
-		int r = ctx_check(ctx, err);
-		if (r < 0)
-			return r;
-		if (c->stopping)
-			return err_set(err, ERR_UNAVAILABLE, "the daemon stops");
-		if (poll(&p, 1, CRI_IO_TICK_MS) <= 0)
-			continue;
-		*ret_n = recv(fd, out, cap, 0);
-		if (*ret_n >= 0)
-			return 0;
-		if (errno != EAGAIN && errno != EINTR)
-			return err_errno(err, errno, "receive from the shim");
-	}
-}
 
 static int reopen_in_shim(struct ctx *ctx, struct cri_io *io, struct err *err)
 {

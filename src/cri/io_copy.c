@@ -170,6 +170,24 @@ static void disarm(void *arg)
 	cri_io_unref(io);
 }
 
+/* Looks whether there is anybody left who could write. */
+static void poke(void *arg)
+{
+	struct cri_io *io = arg;
+
+	for (int i = 0; i < 2; i++)
+		if (io->copies[i].source)
+			ready(io->copies[i].source, io->copies[i].fd, 0, &io->copies[i]);
+	cri_io_unref(io);
+}
+
+void cri_io_copy_poke(struct cri_io *io)
+{
+	cri_io_ref(io);
+	if (loop_post(io->c->o.loop, poke, io) < 0)
+		cri_io_unref(io);
+}
+
 void cri_io_copy_stop(struct cri_io *io)
 {
 	pthread_mutex_lock(&io->lock);

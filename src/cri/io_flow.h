@@ -16,10 +16,10 @@
 #define CRI_FLOW_BUF 32768
 
 struct cri_flow {
-	int src, dst;	/* -1 = closed, or none */
-	bool is_input;	/* ends with its destination */
-	bool keep;	/* the destination stays open: bytes do not come from @src */
-	uint64_t room;	/* bytes that still go to the destination */
+	int src, dst;	 /* -1 = closed, or none */
+	bool is_input;	 /* ends with its destination */
+	bool keep;	 /* the destination stays open: bytes do not come from @src */
+	uint64_t room;	 /* bytes that still go to the destination */
 	size_t off, len; /* of the bytes that wait */
 	struct pollfd *src_poll, *dst_poll; /* of this round, NULL = not in it */
 	char *buf;

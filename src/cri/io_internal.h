@@ -52,7 +52,10 @@ int cri_io_packet(struct ctx *ctx, struct cri *c, int fd, char *out, size_t cap,
 
 /* io_copy.c: begins to copy from the fifos of @io. @resume: the other ends are open already. */
 int cri_io_copy_start(struct cri_io *io, bool resume, struct err *err) _must_check_;
+/* The writers should be done: outputs that have none any more, or never had one, end. */
+void cri_io_copy_poke(struct cri_io *io);
 /* Ends all copying soon; nothing more is read after the return. */
 void cri_io_copy_stop(struct cri_io *io);
 /* A descriptor on which output comes as packets; its end is the end of the output. */
-int cri_io_subscribe(struct cri_io *io, unsigned streams, int *ret_fd, struct err *err) _must_check_;
+int cri_io_subscribe(struct cri_io *io, unsigned streams, int *ret_fd,
+		     struct err *err) _must_check_;

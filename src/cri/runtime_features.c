@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "cri/task.h"
+#include "sys/attach.h"
 
 static bool has(const json_t *array, const char *word)
 {
@@ -44,7 +45,7 @@ static void read_features(const Containerd__Types__RuntimeInfo *info, struct cri
 		has(json_arr(l, "namespaces"), "user") &&
 		json_bool(json_obj(json_obj(l, "mountExtensions"), "idmap"), "enabled", false);
 	for (size_t i = 0; i < info->n_annotations; i++)
-		if (streq(info->annotations[i]->key, CRI_SHIM_LOG_ANNOTATION))
+		if (streq(info->annotations[i]->key, SHIM_LOG_ANNOTATION))
 			f->shim_log = streq(info->annotations[i]->value, "true");
 }
 

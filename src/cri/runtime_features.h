@@ -11,9 +11,6 @@ struct cri_features {
 	bool shim_log; /* the shim writes Kubernetes logs itself: see io.h */
 };
 
-/* Says of its shim (annotation of RuntimeInfo) that it can write logs. */
-#define CRI_SHIM_LOG_ANNOTATION "io.containerd.shim.kubernetes-log"
-
 /* A handler that does not answer can nothing. */
 struct cri_features cri_runtime_features(struct ctx *ctx, struct cri *c,
 					 const struct cri_handler *h);

@@ -15,6 +15,7 @@
 #define ENDING_NS (10 * NSEC_PER_SEC)
 
 static void init_end_check(struct container *c);
+static void oom_tell(struct container *c);
 
 struct container *container_find(struct shim *s, const char *id, struct err *err)
 {
@@ -306,6 +307,10 @@ static void init_ended(struct container *c)
 	struct err err = ERR_INIT;
 
 	c->init_ending = true;
+	/* The kernel's notice may come after the end that it was the cause of, or never, when the
+	 * group goes first. */
+	if (cgroup_oom_last_check(&c->oom) > 0)
+		oom_tell(c);
 	if (!c->private_pidns) {
 		c->killing_all = true;
 		if (runtime_start(c->shim->reaper, &c->rt, &io,
@@ -358,10 +363,17 @@ void proc_start_ended(struct proc *p)
 
 /* ---- out of memory ---- */
 
+static void oom_tell(struct container *c)
+{
+	Containerd__Events__TaskOOM e = CONTAINERD__EVENTS__TASK_OOM__INIT;
+
+	e.container_id = c->id;
+	event_send(c, "/tasks/oom", &e.base);
+}
+
 static void on_oom(struct loop_source *s, int fd, uint32_t events, void *arg)
 {
 	struct container *c = arg;
-	Containerd__Events__TaskOOM e = CONTAINERD__EVENTS__TASK_OOM__INIT;
 	int r = cgroup_oom_check(&c->oom);
 
 	if (r < 0) {
@@ -370,10 +382,8 @@ static void on_oom(struct loop_source *s, int fd, uint32_t events, void *arg)
 		cgroup_oom_close(&c->oom);
 		return;
 	}
-	if (r == 0)
-		return;
-	e.container_id = c->id;
-	event_send(c, "/tasks/oom", &e.base);
+	if (r > 0)
+		oom_tell(c);
 }
 
 void container_watch_oom(struct container *c)

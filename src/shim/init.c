@@ -32,6 +32,15 @@ int op_console_open(struct op *op, struct err *err)
 	return r < 0 ? err_errno(err, r, "failed to create OCI runtime console socket") : 0;
 }
 
+/* The first ones after a rest. */
+static void bytes_moved(void *arg)
+{
+	struct shim *s = arg;
+
+	if (s->trimmed)
+		server_active(s);
+}
+
 int op_io_open(struct op *op, pio_ready_fn fn, struct err *err)
 {
 	struct proc *p = op->p;
@@ -47,6 +56,8 @@ int op_io_open(struct op *op, pio_ready_fn fn, struct err *err)
 		.terminal = p->terminal,
 		.uid = c->io_uid,
 		.gid = c->io_gid,
+		.active = bytes_moved,
+		.active_arg = c->shim,
 	};
 
 	return pio_open(&o, fn, op, &p->io, err);

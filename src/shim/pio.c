@@ -15,6 +15,7 @@
 #include "base/str.h"
 #include "base/time.h"
 #include "shim/pump.h"
+#include "shim/sink.h"
 #include "shim/stdio_uri.h"
 #include "sys/console.h"
 #include "sys/spawn.h"
@@ -34,6 +35,7 @@ struct pio {
 	int log_read[2];    /* the logger's ends, held so that its death does not break the pipe */
 	int master;
 	struct pump in, out[2];
+	struct sink *sink; /* instead of @out, NULL = none */
 	/* logger */
 	struct reaper_watch logger;
 	bool must_say_ready;
@@ -71,6 +73,7 @@ void pio_free(struct pio *p)
 	loop_source_free(p->ready_source);
 	pump_stop(&p->in);
 	child_close(p);
+	sink_free(p->sink);
 	for (int i = 0; i < 2; i++) {
 		pump_stop(&p->out[i]);
 		fd_drop(&p->src[i]);
@@ -164,6 +167,30 @@ static int output_open(struct pio *p, const struct pio_options *o, struct arena 
 		return 0;
 	r = pipe_open(o, false, &p->src[i], &p->child[i + 1]);
 	return r < 0 ? err_errno(err, r, "pipe for %s", names[i]) : 0;
+}
+
+static int k8s_log_start(struct pio *p, const struct pio_options *o, const struct stdio_uri *u,
+			 const struct stdio_uri *errors, struct err *err)
+{
+	struct sink_options s = {.loop = o->loop,
+				 .socket = u->path,
+				 .log = u->log,
+				 .limit = u->max,
+				 .terminal = o->terminal,
+				 .active = o->active,
+				 .active_arg = o->active_arg};
+	int r;
+
+	if (errors->kind != STDIO_NULL && errors->kind != STDIO_K8S_LOG)
+		return err_set(err, ERR_INVALID_ARGUMENT, "stderr `%s` beside a log of Kubernetes",
+			       o->err);
+	r = sink_open(&s, &p->sink, err);
+	if (r < 0 || o->terminal)
+		return r;
+	r = pipe_open(o, false, &p->src[0], &p->child[1]);
+	if (r == 0 && errors->kind != STDIO_NULL)
+		r = pipe_open(o, false, &p->src[1], &p->child[2]);
+	return r < 0 ? err_errno(err, r, "pipe for output") : 0;
 }
 
 /* ---- logger ---- */
@@ -304,7 +331,9 @@ static int outputs_open(struct pio *p, const struct pio_options *o, struct arena
 		r = stdio_uri_parse(a, o->err, &errors, err);
 		if (r < 0)
 			return r;
-		if (errors.kind == STDIO_BINARY)
+		if (out.kind == STDIO_K8S_LOG)
+			return k8s_log_start(p, o, &out, &errors, err);
+		if (errors.kind == STDIO_BINARY || errors.kind == STDIO_K8S_LOG)
 			return err_set(err, ERR_INVALID_ARGUMENT,
 				       "stderr `%s` without the same stdout", o->err);
 	}
@@ -391,7 +420,8 @@ static int start_terminal(struct pio *p)
 	copy = fcntl(p->master, F_DUPFD_CLOEXEC, 3);
 	if (copy < 0)
 		return -errno;
-	r = pump_start(&p->out[0], p->loop, copy, give(&p->dst[0]), on_pump_end, p);
+	r = p->sink ? sink_start(p->sink, 0, copy, on_pump_end, p)
+		    : pump_start(&p->out[0], p->loop, copy, give(&p->dst[0]), on_pump_end, p);
 	fd_drop(&p->dst[1]);
 	if (r < 0 || p->in_fifo < 0)
 		return r;
@@ -406,7 +436,9 @@ static int start_pipes(struct pio *p)
 	int r = 0;
 
 	for (int i = 0; i < 2 && r == 0; i++)
-		if (p->src[i] >= 0)
+		if (p->src[i] >= 0 && p->sink)
+			r = sink_start(p->sink, i, give(&p->src[i]), on_pump_end, p);
+		else if (p->src[i] >= 0)
 			r = pump_start(&p->out[i], p->loop, give(&p->src[i]), give(&p->dst[i]),
 				       on_pump_end, p);
 	if (r == 0 && p->in_fifo >= 0)
@@ -456,12 +488,14 @@ static void on_drain_timeout(void *arg)
 
 	pump_stop(&p->out[0]);
 	pump_stop(&p->out[1]);
+	if (p->sink)
+		sink_stop(p->sink);
 	finish_step(p);
 }
 
 static void finish_step(struct pio *p)
 {
-	if (p->out[0].running || p->out[1].running) {
+	if (p->out[0].running || p->out[1].running || (p->sink && sink_running(p->sink))) {
 		if (!p->timer && loop_add_timer(p->loop, time_mono() + DRAIN_NS, on_drain_timeout,
 						p, &p->timer) < 0)
 			on_drain_timeout(p);

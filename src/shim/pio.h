@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Input and output of one process of a container: fifos, files, a logger program, or a terminal.
+/* Input and output of one process of a container: fifos, files, a log of Kubernetes, a logger
+ * program, or a terminal.
  *
  * Without a terminal the process gets pipes and the shim moves their bytes; a logger gets the other
  * end of the pipes itself. Both ends of output fifos and the writing end of the input fifo stay
@@ -23,7 +24,9 @@ struct pio_options {
 	const char *ns, *id; /* of the container: a logger's environment */
 	const char *in, *out, *err;
 	bool terminal;
-	uint32_t uid, gid; /* owner of the pipes */
+	uint32_t uid, gid;	   /* owner of the pipes */
+	void (*active)(void *arg); /* bytes go through this process; may be NULL */
+	void *active_arg;
 };
 
 /* @err NULL = ready. */

@@ -77,6 +77,20 @@ static int query_parse(struct arena *a, const char *q, struct stdio_uri *u, stru
 	return 0;
 }
 
+static int k8s_log_args(struct stdio_uri *u, struct err *err)
+{
+	u->log = "";
+	for (size_t i = 0; i < u->n_args; i += 2) {
+		if (streq(u->args[i], "log"))
+			u->log = u->args[i + 1];
+		else if (streq(u->args[i], "max") && str_to_i64(u->args[i + 1], 10, &u->max) < 0)
+			return err_set(err, ERR_INVALID_ARGUMENT, "max of STDIO URI `%s`", u->path);
+	}
+	if (*u->log && *u->log != '/')
+		return err_set(err, ERR_INVALID_ARGUMENT, "log `%s` is no absolute path", u->log);
+	return 0;
+}
+
 static int scheme_kind(const char *s, size_t n, struct stdio_uri *u)
 {
 	static const struct {
@@ -84,10 +98,9 @@ static int scheme_kind(const char *s, size_t n, struct stdio_uri *u)
 		enum stdio_kind kind;
 		bool ready;
 	} known[] = {
-		{"fifo", STDIO_FIFO, false},
-		{"file", STDIO_FILE, false},
-		{"binary", STDIO_BINARY, false},
-		{"binary-v2", STDIO_BINARY, true},
+		{"fifo", STDIO_FIFO, false},	  {"file", STDIO_FILE, false},
+		{"binary", STDIO_BINARY, false},  {"binary-v2", STDIO_BINARY, true},
+		{"k8slog", STDIO_K8S_LOG, false},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(known); i++) {
@@ -126,9 +139,11 @@ int stdio_uri_parse(struct arena *a, const char *text, struct stdio_uri *ret, st
 	u.path = decode(a, path, (size_t)(query - path), false);
 	if (!u.path || !*u.path)
 		return err_set(err, ERR_INVALID_ARGUMENT, "path of STDIO URI `%s`", text);
-	if (u.kind == STDIO_BINARY) {
+	if (u.kind == STDIO_BINARY || u.kind == STDIO_K8S_LOG) {
 		int r = query_parse(a, *query ? query + 1 : query, &u, err);
 
+		if (r == 0 && u.kind == STDIO_K8S_LOG)
+			r = k8s_log_args(&u, err);
 		if (r < 0)
 			return r;
 	}

@@ -19,6 +19,7 @@
 #include "shim/bundle.h"
 #include "shim/options.h"
 #include "shim/runtime.h"
+#include "sys/attach.h"
 #include "sys/mount.h"
 #include "sys/spawn.h"
 #include "version.h"
@@ -175,6 +176,9 @@ int action_info(const struct shim_args *args, struct err *err)
 	Containerd__Types__RuntimeVersion version = CONTAINERD__TYPES__RUNTIME_VERSION__INIT;
 	Google__Protobuf__Any *any = NULL, features = GOOGLE__PROTOBUF__ANY__INIT;
 	Containerd__Runc__V1__Options *options;
+	Containerd__Types__RuntimeInfo__AnnotationsEntry
+		log = CONTAINERD__TYPES__RUNTIME_INFO__ANNOTATIONS_ENTRY__INIT,
+		*annotations[] = {&log};
 	struct runtime rt = {NULL};
 	const char *json;
 	char *in;
@@ -201,5 +205,9 @@ int action_info(const struct shim_args *args, struct err *err)
 	info.name = (char *)"containerd-shim-runc-v2";
 	info.version = &version;
 	info.options = any;
+	log.key = (char *)SHIM_LOG_ANNOTATION;
+	log.value = (char *)"true";
+	info.annotations = annotations;
+	info.n_annotations = ARRAY_LEN(annotations);
 	return message_write(a, &info.base, err);
 }

@@ -15,14 +15,18 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* By this annotation of its RuntimeInfo a shim says that it can write such a log itself: that its
+ * outputs may be k8slog:// URIs. */
+#define SHIM_LOG_ANNOTATION "io.containerd.shim.kubernetes-log"
+
 #define ATTACH_BEGIN 'b'
 #define ATTACH_REOPEN 'r'
 #define ATTACH_STDOUT 'o'
 #define ATTACH_STDERR 'e'
 
-#define ATTACH_DATA_MAX 16384		      /* bytes of a packet behind the first one */
-#define ATTACH_REQUEST_MAX 16		      /* bytes of a request */
-#define ATTACH_QUEUE_MAX (4u << 20)	      /* bytes that may wait for a slow reader */
+#define ATTACH_DATA_MAX 16384		       /* bytes of a packet behind the first one */
+#define ATTACH_REQUEST_MAX 16		       /* bytes of a request */
+#define ATTACH_QUEUE_MAX (4u << 20)	       /* bytes that may wait for a slow reader */
 #define ATTACH_STREAM(i) (1u << (unsigned)(i)) /* 0 stdout, 1 stderr */
 
 struct attach_request {
@@ -51,5 +55,6 @@ struct attach_reader {
 	uint64_t skipped;
 };
 
-/* At most ATTACH_DATA_MAX bytes; never blocks. -EPIPE: gone, or so slow that it is to be hung up. */
+/* At most ATTACH_DATA_MAX bytes; never blocks. -EPIPE: gone, or so slow that it is to be hung up.
+ */
 int attach_send(struct attach_reader *r, int stream, const void *p, size_t n);

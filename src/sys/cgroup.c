@@ -332,6 +332,9 @@ int cgroup_oom_open(const struct cgroup_dirs *dirs, struct cgroup_oom *ret)
 		return -EOPNOTSUPP;
 	o.v2 = dirs->unified;
 	r = o.v2 ? oom_open_v2(dir, &o) : oom_open_v1(dir, &o.fd);
+	/* An old kernel does not count. */
+	if (r == 0 && !o.v2 && key_read(dir, "memory.oom_control", "oom_kill", &o.kills) < 0)
+		o.kills = 0;
 	if (r < 0)
 		return r;
 	o.dir = strdup(dir);
@@ -354,13 +357,26 @@ int cgroup_oom_check(struct cgroup_oom *o)
 	r = key_read(o->dir, o->v2 ? "memory.events" : "memory.oom_control", "oom_kill", &kills);
 	if (r < 0)
 		return -ENOENT;
+	/* Version 1 rings before it kills; also when the group goes, which was just ruled out. */
 	if (!o->v2)
-		return 1; /* the kernel also rings when the group goes, and that was just ruled out
-			   */
-	if (kills <= o->kills)
+		o->early = kills <= o->kills;
+	else if (kills <= o->kills)
 		return 0;
 	o->kills = kills;
 	return 1;
+}
+
+int cgroup_oom_last_check(struct cgroup_oom *o)
+{
+	uint64_t kills;
+
+	if (!o->dir || key_read(o->dir, o->v2 ? "memory.events" : "memory.oom_control", "oom_kill",
+				&kills) < 0)
+		return 0;
+	bool told = kills <= o->kills + o->early;
+	o->kills = kills;
+	o->early = false;
+	return !told;
 }
 
 void cgroup_oom_close(struct cgroup_oom *o)

@@ -178,8 +178,9 @@ int cgroup2_stat_read(struct arena *a, const char *dir, struct cgroup2_stat *ret
 struct cgroup_oom {
 	int fd;
 	bool v2;
-	char *dir; /* on the heap */
-	uint64_t kills;
+	char *dir;	/* on the heap */
+	uint64_t kills; /* that were told, or were before */
+	bool early;	/* one was told before the kernel had counted it (version 1) */
 };
 
 #define CGROUP_OOM_INIT ((struct cgroup_oom){.fd = -1})
@@ -189,4 +190,7 @@ int cgroup_oom_open(const struct cgroup_dirs *dirs, struct cgroup_oom *ret);
 /* After @fd became readable: 1 = the group ran out of memory, 0 = it did not, -ENOENT = the group
  * is gone (close). */
 int cgroup_oom_check(struct cgroup_oom *o);
+/* At the end of the last process, without an event: 1 = the group has killed since, and that was
+ * not told by cgroup_oom_check() before. */
+int cgroup_oom_last_check(struct cgroup_oom *o);
 void cgroup_oom_close(struct cgroup_oom *o);

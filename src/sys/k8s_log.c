@@ -16,7 +16,7 @@
 #include "base/time.h"
 
 #define HEAD_MAX 64
-#define RECORDS 16
+#define RECORDS 64
 #define RECORD_VECTORS 4 /* head, waiting text, text, end */
 #define KEEP_MAX 4096	 /* a larger buffer is not kept for the next line */
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A container's log file in the form that the kubelet reads.
  *
- * A line: `<RFC3339Nano, local time> <stdout|stderr> <F|P> <text>\n`. A line of the application that
- * is longer than the limit is cut into P pieces of exactly that size and an F piece with the rest; a
- * last line without its end is P. "\r\n" loses the \r.
+ * A line: `<RFC3339Nano, local time> <stdout|stderr> <F|P> <text>\n`. A line of the application
+ * that is longer than the limit is cut into P pieces of exactly that size and an F piece with the
+ * rest; a last line without its end is P. "\r\n" loses the \r.
  *
  * Bytes come in as they are read. What ends with a line is written without a copy; only the
  * beginning of a line waits in memory, at most one piece for each stream. The lines of one call go

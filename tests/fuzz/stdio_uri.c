@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Fuzz target: any text is a place for a task's stream or an error with a message. What is accepted
- * has a path unless it is nothing, and arguments in pairs, each key once, for a logger only. */
+ * has a path unless it is nothing, and arguments in pairs, each key once, for loggers only. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +19,7 @@ static void check(bool ok)
 static void check_args(const struct stdio_uri *u)
 {
 	check(u->n_args % 2 == 0);
-	check(u->n_args == 0 || u->kind == STDIO_BINARY);
+	check(u->n_args == 0 || u->kind == STDIO_BINARY || u->kind == STDIO_K8S_LOG);
 	for (size_t i = 0; i < u->n_args; i += 2) {
 		check(u->args[i] && u->args[i + 1]);
 		for (size_t k = i + 2; k < u->n_args; k += 2)
@@ -48,6 +48,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	/* A plain path is taken as it is. */
 	if (u.kind != STDIO_NULL && !strstr(text, "://"))
 		check(u.kind == STDIO_FIFO && streq(u.path, text));
+	if (u.kind == STDIO_K8S_LOG)
+		check(!*u.log || *u.log == '/');
 	check_args(&u);
 	return 0;
 }

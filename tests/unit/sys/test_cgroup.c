@@ -244,6 +244,11 @@ static void a_rising_count_of_kills_is_an_out_of_memory(void **state)
 	put(f, "memory.events", "oom 1\noom_kill 2\n");
 	assert_int_equal(cgroup_oom_check(&o), 1);
 	assert_int_equal(cgroup_oom_check(&o), 0);
+	/* What was told is not told again at the end, and what was not is. */
+	assert_int_equal(cgroup_oom_last_check(&o), 0);
+	put(f, "memory.events", "oom 2\noom_kill 3\n");
+	assert_int_equal(cgroup_oom_last_check(&o), 1);
+	assert_int_equal(cgroup_oom_last_check(&o), 0);
 	unlink(path_join(f->a, f->dir, "memory.events"));
 	assert_int_equal(cgroup_oom_check(&o), -ENOENT);
 	cgroup_oom_close(&o);
