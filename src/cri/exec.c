@@ -384,7 +384,7 @@ static int round_(struct exec *x, struct err *err)
 		cri_flow_poll(&x->flow[i], v, &n);
 	if (!known(x))
 		v[n++] = (struct pollfd){.fd = x->ending->event, .events = POLLIN};
-	if (x->e->cancel_fd >= 0) {
+	if (x->e->cancel_fd >= 0 && !x->failed) {
 		cancel = &v[n];
 		v[n++] = (struct pollfd){.fd = x->e->cancel_fd, .events = POLLIN};
 	}

@@ -7,6 +7,7 @@
  * ends they are written as they are, and what is not read yet stays in the fifo. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,6 +34,19 @@ static void reader_drop(struct cri_io *io, struct cri_io_reader **q)
 	free(r);
 }
 
+/* Those who went while there was nothing to send. */
+static void readers_prune(struct cri_io *io)
+{
+	for (struct cri_io_reader **q = &io->readers; *q;) {
+		struct pollfd p = {.fd = (*q)->r.fd};
+
+		if (poll(&p, 1, 0) > 0)
+			reader_drop(io, q);
+		else
+			q = &(*q)->next;
+	}
+}
+
 static void readers_send(struct cri_io *io, int stream, const char *p, size_t n)
 {
 	for (struct cri_io_reader **q = &io->readers; *q;)
@@ -53,6 +67,7 @@ int cri_io_subscribe(struct cri_io *io, unsigned streams, int *ret_fd, struct er
 	}
 	r->r = (struct attach_reader){.fd = fds[0], .streams = streams, .skip = io->tty};
 	MUTEX_GUARD(&io->lock);
+	readers_prune(io);
 	if (io->copies[0].live || io->copies[1].live) {
 		r->next = io->readers;
 		io->readers = r;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the kernel tells of a process that a container controls: its control groups' names, which it
- * may have made itself, and the interfaces of its network namespace. The first line is the name that is
- * looked for. */
+ * may have made itself, and the interfaces of its network namespace. The first line is the name
+ * that is looked for. */
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>

@@ -330,6 +330,24 @@ static void everybody_who_is_attached_sees_the_output(void **state)
 	}
 }
 
+static void who_left_a_quiet_container_is_forgotten(void **state)
+{
+	struct fixture *f = *state;
+	struct cri_io_reader *first;
+	int fd;
+
+	make(f);
+	int out = writer(cri_io_stdout(f->k->io));
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(cri_io_subscribe(f->k->io, 3, &fd, NULL), 0);
+		close(fd);
+	}
+	first = f->k->io->readers;
+	assert_non_null(first);
+	assert_null(first->next);
+	close(out);
+}
+
 static void input_goes_into_the_container(void **state)
 {
 	struct fixture *f = *state;
@@ -400,7 +418,8 @@ static void slow_client_holds_nobody_up(void **state)
 static void container_that_does_not_run_has_nothing_to_attach_to(void **state)
 {
 	struct fixture *f = *state;
-	struct cri_attach a = {.stdin_fd = -1, .stdout_fd = dup(1), .stderr_fd = -1, .cancel_fd = -1};
+	struct cri_attach a = {
+		.stdin_fd = -1, .stdout_fd = dup(1), .stderr_fd = -1, .cancel_fd = -1};
 	struct err err = ERR_INIT;
 
 	f->k->status.finished_at = 5;
@@ -491,6 +510,7 @@ int main(void)
 		T(copying_goes_on_in_the_next_daemon),
 		T(reopened_log_is_the_one_with_the_name),
 		T(everybody_who_is_attached_sees_the_output),
+		T(who_left_a_quiet_container_is_forgotten),
 		T(input_goes_into_the_container),
 		T(who_attaches_can_be_told_to_leave),
 		T(slow_client_holds_nobody_up),

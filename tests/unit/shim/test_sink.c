@@ -208,7 +208,8 @@ static void client_after_the_end_is_told_so(void **state)
 static void nonsense_hangs_up_only_its_sender(void **state)
 {
 	struct fixture *f = *state;
-	static const char *const bad[] = {"x", "b", "rrr", "b\x7f", "a long packet that is no request"};
+	static const char *const bad[] = {"x", "b", "rrr", "b\x7f",
+					  "a long packet that is no request"};
 	int good = attach(f, 3), fd;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
