@@ -57,6 +57,13 @@ void front_warn(struct front *f, const struct err *err);
  */
 int front_send_locked(struct front *f, const json_t *m, int fd);
 
+/* front_reply.c */
+/* Sends the reply and frees the request; @session is taken over (NULL = none), @fd stays the
+ * caller's. */
+void front_send_reply(struct front_request *q, int status, const char *type,
+		      const struct front_header *h, size_t n, const char *body, json_t *session,
+		      int fd);
+
 /* front_tls.c */
 /* What the worker is to be told about listener @i: NULL = it has no TLS. The caller decrefs. */
 int front_tls_read(struct front *f, size_t i, json_t **ret, struct err *err) _must_check_;

@@ -104,9 +104,9 @@ static bool add_headers(json_t *list, const char *type, const struct front_heade
 	return true;
 }
 
-/* Sends the reply and frees the request; @fd stays the caller's. */
-static void send_reply(struct front_request *q, int status, const char *type,
-		       const struct front_header *h, size_t n, const char *body, int fd)
+void front_send_reply(struct front_request *q, int status, const char *type,
+		      const struct front_header *h, size_t n, const char *body, json_t *session,
+		      int fd)
 {
 	struct front *f = q->front;
 	json_t *list = json_array();
@@ -119,13 +119,19 @@ static void send_reply(struct front_request *q, int status, const char *type,
 		body = "none";
 		fd = -1;
 	}
-	m = json_pack("{s:{s:I,s:i,s:s,s:o}}", "reply", "id", (json_int_t)q->id, "status", status,
-		      "body", body, "headers", list);
+	m = json_pack("{s:{s:I,s:i,s:s,s:o,s:o*}}", "reply", "id", (json_int_t)q->id, "status",
+		      status, "body", body, "headers", list, "session", session);
 	pthread_mutex_lock(&f->mu);
 	if (f->generation == q->generation && m)
 		(void)front_send_locked(f, m, fd);
 	pthread_mutex_unlock(&f->mu);
 	request_free(q);
+}
+
+static void send_reply(struct front_request *q, int status, const char *type,
+		       const struct front_header *h, size_t n, const char *body, int fd)
+{
+	front_send_reply(q, status, type, h, n, body, NULL, fd);
 }
 
 static int body_file(const void *p, size_t n)

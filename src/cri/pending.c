@@ -13,12 +13,6 @@
 /* container_*.c */
 PENDING(checkpoint_container, "CheckpointContainer")
 
-/* io.c, exec.c, streaming.c */
-PENDING(exec, "Exec")
-PENDING(attach, "Attach")
-PENDING(port_forward, "PortForward")
-
-
 /* service.c, runtime_status.c, event.c */
 PENDING(update_runtime_config, "UpdateRuntimeConfig")
 
@@ -29,21 +23,6 @@ PENDING(update_runtime_config, "UpdateRuntimeConfig")
 #include "base/str.h"
 #include "cri/image.h"
 #include "cri/nri.h"
-#include "cri/streaming.h"
-
-int cri_streaming_new(struct cri *c, struct cri_streaming **ret, struct err *err)
-{
-	return 0;
-}
-
-void cri_streaming_stop(struct cri_streaming *s)
-{
-}
-
-void cri_streaming_free(struct cri_streaming *s)
-{
-}
-
 int nri_start(struct nri *n, struct cri *c, struct err *err)
 {
 	return 0;

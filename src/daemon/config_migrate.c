@@ -303,13 +303,14 @@ static int migrate_cni_bin_dir(struct migration *m, struct toml_value *cri)
 static bool is_streaming_key(const char *key)
 {
 	return str_has_prefix(key, "stream_") || streq(key, "disable_tcp_service") ||
-	       streq(key, "enable_tls_streaming");
+	       streq(key, "enable_tls_streaming") || streq(key, "x509_key_pair_streaming");
 }
 
-static int migrate_cri_runtime(struct migration *m, struct toml_value *cri,
+static int migrate_cri_runtime(struct migration *m, int version, struct toml_value *cri,
 			       struct toml_value *runtime)
 {
-	const struct toml_value *pair = toml_take(cri, "x509_key_pair_streaming");
+	const struct toml_value *pair =
+		version < 3 ? toml_take(cri, "x509_key_pair_streaming") : NULL;
 	size_t i = 0;
 	int r;
 
@@ -331,7 +332,7 @@ static int migrate_cri_runtime(struct migration *m, struct toml_value *cri,
 	return r;
 }
 
-static int migrate_cri(struct migration *m)
+static int migrate_cri(struct migration *m, int version)
 {
 	struct toml_value *cri = NULL, *images = NULL, *runtime = NULL;
 	int r;
@@ -344,7 +345,7 @@ static int migrate_cri(struct migration *m)
 		r = make_table(m, m->plugins, P "cri.v1.runtime", &runtime);
 	if (r == 0)
 		r = migrate_cri_images(m, cri, images);
-	return r < 0 ? r : migrate_cri_runtime(m, cri, runtime);
+	return r < 0 ? r : migrate_cri_runtime(m, version, cri, runtime);
 }
 
 /* containerd 2.3 migrates this one in the step from version 3 only to any effect: from older files
@@ -383,7 +384,7 @@ static int migrate_plugins(struct migration *m, int version)
 {
 	int r;
 
-	r = migrate_cri(m);
+	r = migrate_cri(m, version);
 	if (r == 0)
 		r = rename_plugin(m, P "internal.v1.restart", P "monitor.container.v1.restart");
 	if (r == 0)

@@ -18,6 +18,7 @@
 #include "worker/jail.h"
 #include "worker/protocol.h"
 #include "worker/roles.h"
+#include "worker/tunnel.h"
 
 #define EVENTS 64
 #define ACCEPTS 16 /* of a listener in a round */
@@ -248,10 +249,12 @@ static int64_t handshakes_expire(struct front *f, int64_t now)
 
 static int wait_ms(struct front *f, bool hot)
 {
-	int64_t now = time_mono(), at = handshakes_expire(f, now);
+	int64_t now = time_mono(), at = handshakes_expire(f, now), tunnels = tunnels_expire(f, now);
 	MHD_UNSIGNED_LONG_LONG http_ms;
 	int64_t ms = -1;
 
+	if (tunnels && (!at || tunnels < at))
+		at = tunnels;
 	if (f->resume_accept && (!at || f->resume_accept < at))
 		at = f->resume_accept;
 	if (at)
@@ -283,6 +286,7 @@ static void run(struct front *f)
 			(void)MHD_run(f->http);
 		}
 		hot = relays_tend(f);
+		tunnels_tend(f);
 		if (f->resume_accept && time_mono() >= f->resume_accept)
 			accept_all(f, true);
 	}

@@ -7,6 +7,7 @@
  * front_lib.c    loads libmicrohttpd and GnuTLS
  * front_tls.c    certificates and handshakes
  * front_relay.c  bytes between two sockets, of which one may be TLS
+ * tunnel.h       upgraded connections with several streams
  *
  * Every connection is one of three: plain HTTP is libmicrohttpd's at once; TLS is a relay between
  * the client and one end of a socket pair, whose other end is libmicrohttpd's or the daemon's;
@@ -29,7 +30,9 @@
 #define IDLE_SECONDS 60
 #define HANDSHAKE_NS (20 * NSEC_PER_SEC)
 
+struct channel;
 struct front;
+struct tunnel;
 struct MHD_Daemon;
 struct http_request;
 
@@ -94,6 +97,8 @@ struct front {
 	int64_t last_id;
 	struct relay *relays, *graves;
 	size_t n_relays, max_connections;
+	struct tunnel *tunnels, *dead_tunnels;
+	struct channel *dead_channels;
 	int64_t resume_accept; /* monotonic; 0 = accepting */
 	gnutls_priority_t priority;
 	bool broken; /* the daemon cannot be reached any more */

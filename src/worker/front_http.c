@@ -17,6 +17,7 @@
 #include "base/json.h"
 #include "base/str.h"
 #include "worker/front.h"
+#include "worker/tunnel.h"
 
 #define PIECE (16u << 10)
 
@@ -258,6 +259,11 @@ static void on_upgraded(void *arg, struct MHD_Connection *c, void *state, const 
 	(void)c;
 	(void)state;
 	q->upgraded = urh;
+	if (json_obj(q->reply, "session")) {
+		tunnel_start(q->front, sock, upgrade_closed, q, json_obj(q->reply, "session"),
+			     TAKE_FD(q->fd.fd), extra, n_extra);
+		return;
+	}
 	if (fd_set_nonblock(sock, true) == 0)
 		r = relay_new(q->front, sock);
 	if (!r) {
@@ -285,7 +291,7 @@ static struct MHD_Response *response_new(struct http_request *q)
 	if (streq(body, "pipe") && q->fd.fd >= 0)
 		return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, PIECE, read_pipe, q,
 							 NULL);
-	if (streq(body, "upgrade") && q->fd.fd >= 0)
+	if ((streq(body, "upgrade") || streq(body, "session")) && q->fd.fd >= 0)
 		return MHD_create_response_for_upgrade(on_upgraded, q);
 	return MHD_create_response_from_buffer(0, (void *)"", MHD_RESPMEM_PERSISTENT);
 }
@@ -304,8 +310,26 @@ static void add_headers(struct MHD_Response *r, const json_t *list)
 	}
 }
 
+/* What a WebSocket client gets, to know that its request was understood. */
+static void add_accept(struct http_request *q, struct MHD_Response *r)
+{
+	static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+	const char *key =
+		MHD_lookup_connection_value(q->connection, MHD_HEADER_KIND, "Sec-WebSocket-Key");
+	_cleanup_buf_ struct buf b = BUF_INIT, text = BUF_INIT;
+	uint8_t sum[20];
+
+	if (!key || buf_printf(&b, "%s%s", key, guid) < 0 ||
+	    gnutls_hash_fast(GNUTLS_DIG_SHA1, b.data, b.len, sum) < 0)
+		return;
+	base64_encode(&text, sum, sizeof(sum));
+	if (buf_ok(&text))
+		(void)MHD_add_response_header(r, "Sec-WebSocket-Accept", text.data);
+}
+
 static enum MHD_Result respond(struct http_request *q)
 {
+	const char *protocol = json_str(json_obj(q->reply, "session"), "protocol", "");
 	struct MHD_Response *r = response_new(q);
 	unsigned status = (unsigned)json_int(q->reply, "status", 500);
 	enum MHD_Result k;
@@ -314,6 +338,8 @@ static enum MHD_Result respond(struct http_request *q)
 	if (!r)
 		return refuse(q->connection, MHD_HTTP_INTERNAL_SERVER_ERROR);
 	add_headers(r, json_arr(q->reply, "headers"));
+	if (streq(protocol, "websocket"))
+		add_accept(q, r);
 	k = MHD_queue_response(q->connection, status, r);
 	MHD_destroy_response(r);
 	/* An upgrade of an HTTP/1.0 client, say. */

@@ -7,6 +7,7 @@
  * before all others, and before the jail. */
 #pragma once
 
+#include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
 #include <microhttpd.h>
@@ -49,6 +50,7 @@
 	X(gnutls_error_is_fatal)                   \
 	X(gnutls_handshake)                        \
 	X(gnutls_handshake_set_timeout)            \
+	X(gnutls_hash_fast)                        \
 	X(gnutls_init)                             \
 	X(gnutls_priority_init)                    \
 	X(gnutls_priority_set)                     \
@@ -119,6 +121,7 @@ int front_lib_load(struct err *err) _must_check_;
 #define gnutls_error_is_fatal front_lib.gnutls_error_is_fatal
 #define gnutls_handshake front_lib.gnutls_handshake
 #define gnutls_handshake_set_timeout front_lib.gnutls_handshake_set_timeout
+#define gnutls_hash_fast front_lib.gnutls_hash_fast
 #define gnutls_init front_lib.gnutls_init
 #define gnutls_priority_init front_lib.gnutls_priority_init
 #define gnutls_priority_set front_lib.gnutls_priority_set

@@ -95,10 +95,27 @@
  * Requests of a listener of kind "http" carry an id (> 0, never used twice by a worker):
  * w>d {"request":{"id":n,"listener":n,"method":"...","path":"decoded","query":[["k","v"],...],
  *      "headers":[["k","v"],...],"body":"..."}}
- * d>w {"reply":{"id":n,"status":n,"headers":[["k","v"],...],"body":"none"|"file"|"pipe"|"upgrade"}}
+ * d>w
+ * {"reply":{"id":n,"status":n,"headers":[["k","v"],...],"body":"none"|"file"|"pipe"|"upgrade"|"session",
+ *      "session":SESSION with that body}}
  *     descriptor: of a file, sent from byte 0 to its end; of a pipe, sent until it ends; of a
  * stream socket, whose bytes are exchanged with the client after the headers. Exactly one for each
  *     request
+ *
+ * "session" is an upgrade, too, whose streams the worker takes apart (tunnel.h): SESSION is
+ * {"protocol":"spdy"|"websocket","base64":bool,"close":bool,"forward":bool,
+ *  "streams":["error","stdin","stdout","stderr","resize"],"ports":[n,...],"create_ms":n,"idle_ms":n}
+ * and the descriptor a socket for messages about it. Its end is the session's.
+ *
+ *  of a command:
+ *  w>d {"opened":{}}                the client has opened all streams
+ *  d>w {"run":{"stdin":bool,"stdout":bool,"stderr":bool}}   descriptors: a pipe's end for each
+ *  w>d {"resize":{"width":n,"height":n}}    then no other until
+ *  d>w {"resized":{}}
+ *  d>w {"end":{"status":"text"}}    for the error stream, after all output; then the client is let
+ * go of forwarded ports, each any number of times: w>d {"dial":{"id":n,"port":n}} d>w
+ * {"dialed":{"id":n}}          descriptor: a connected stream socket; or d>w
+ * {"dialed":{"id":n,"error":"text"}}
  *
  * A connection of a listener of kind "stream", after the TLS handshake:
  * w>d {"stream":{"listener":n}}     descriptor: a socket with the connection's bytes, without TLS

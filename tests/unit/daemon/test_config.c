@@ -384,6 +384,17 @@ static void version_1_names_become_uris(void **state)
 	assert_warns(f, "ambiguous plugin `strange`");
 }
 
+static void version_3_keeps_the_key_pair_of_streaming(void **state)
+{
+	struct fixture *f = *state;
+
+	load(f, "version = 3\n[plugins.'io.containerd.grpc.v1.cri'.x509_key_pair_streaming]\n"
+		"tls_cert_file = '/c'\ntls_key_file = '/k'\n");
+	assert_string_equal(config_get_string(plugin(f, URI("grpc.v1.cri")),
+					      "x509_key_pair_streaming.tls_key_file"),
+			    "/k");
+}
+
 static void version_2_cri_is_split(void **state)
 {
 	struct fixture *f = *state;
@@ -553,6 +564,7 @@ int main(void)
 		T(imports_are_followed_once_and_merged),
 		T(bad_imports_are_errors),
 		T(version_1_names_become_uris),
+		T(version_3_keeps_the_key_pair_of_streaming),
 		T(version_2_cri_is_split),
 		T(version_3_servers_become_plugins),
 		T(sched_core_becomes_environment_of_shims_from_version_3_only),
