@@ -177,6 +177,10 @@ class Notes:
 
 # ---- RPCs ----
 
+# Services that others have and the daemon calls.
+CALLED = {'nri.pkg.api.v1alpha1.Plugin', 'nri.pkg.api.v1alpha1.HostFunctions'}
+
+
 def rpc_contracts():
     """[(file, service, [method])] of proto/."""
     out = []
@@ -185,6 +189,8 @@ def rpc_contracts():
         package = re.search(r'^\s*package\s+([\w.]+)\s*;', text, re.M)
         for m in re.finditer(r'\bservice\s+(\w+)\s*\{', text):
             inside = braced(text, m.end() - 1)[0]
+            if f'{package.group(1)}.{m.group(1)}' in CALLED:
+                continue
             out.append((f'{package.group(1)}.{m.group(1)}', re.findall(r'\brpc\s+(\w+)', inside)))
     return out
 
@@ -201,7 +207,7 @@ def rpc_handlers():
     out = collections.defaultdict(set)
     daemon = everything('src/daemon')
     pending = set(re.findall(r'^PENDING\(\w+, "(\w+)"\)', everything('src/cri'), re.M))
-    for path in built('src/services') + built('src/shim') + built('src/cri'):
+    for path in built('src/services') + built('src/shim') + built('src/cri') + built('src/nri'):
         text = source(path)
         macros = dict(re.findall(r'^#define (\w+)\(x\)\s+(\S+##x##\S+)\s*$', text, re.M))
         tables = {name: {string(split_top(part.strip('{} \n\t'))[0]) for part in split_top(inside)}

@@ -15,6 +15,7 @@
 #include "cri/container.h"
 #include "cri/event.h"
 #include "cri/io.h"
+#include "cri/nri.h"
 #include "event/loop.h"
 #include "event/pool.h"
 #include "rpc/rpc.h"
@@ -83,9 +84,10 @@ static int handle(struct ctx *ctx, struct job *j, struct err *err)
 	if (p) {
 		cri_event(ctx, j->c, p, k->o.id,
 			  RUNTIME__V1__CONTAINER_EVENT_TYPE__CONTAINER_STOPPED_EVENT);
+		r = nri_stop_container(ctx, j->c->nri, p, k, err);
 		cri_object_unref(&p->o);
 	}
-	return 0;
+	return r;
 }
 
 static void again(void *arg);

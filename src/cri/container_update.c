@@ -87,9 +87,9 @@ static void set_resources(struct cri_status *s, void *arg)
 	s->resources = merge(ch->k->o.arena, s->resources, ch->resources);
 }
 
-/* Begun. */
-static int update(struct ctx *ctx, struct cri *c, struct cri_container *k,
-		  const CRI(LinuxContainerResources) * res, struct err *err)
+int cri_container_change_resources(struct ctx *ctx, struct cri *c, struct cri_container *k,
+				   cri_resources_fn fn, void *arg,
+				   const CRI(LinuxContainerResources) * told, struct err *err)
 {
 	struct container record;
 	struct change ch = {.k = k};
@@ -109,7 +109,7 @@ static int update(struct ctx *ctx, struct cri *c, struct cri_container *k,
 	json_t *spec _cleanup_json_ = NULL;
 	r = json_parse(record.spec.value, record.spec.len, &spec, err);
 	if (r == 0)
-		r = cri_spec_update_resources(spec, res, c->config, err);
+		r = fn(spec, arg, err);
 	if (r < 0)
 		return err_prefix(err, "failed to update resource in spec");
 	_cleanup_free_ char *text = json_dumps(spec, JSON_COMPACT);
@@ -119,8 +119,10 @@ static int update(struct ctx *ctx, struct cri *c, struct cri_container *k,
 	r = save_spec(ctx, c, k->o.id, &fresh, err);
 	if (r == 0 && running)
 		r = update_task(ctx, c, k->o.id, spec, err);
+	if (r == 0 && !told)
+		return 0;
 	if (r == 0) {
-		r = cri_message_copy(k->o.arena, &res->base, &ch.resources, err);
+		r = cri_message_copy(k->o.arena, &told->base, &ch.resources, err);
 		return r < 0 ? r : cri_container_change(c, k, set_resources, &ch, err);
 	}
 	struct err undo = ERR_INIT;
@@ -128,6 +130,24 @@ static int update(struct ctx *ctx, struct cri *c, struct cri_container *k,
 	if (save_spec(&bg, c, k->o.id, &old, &undo) < 0)
 		log_error("container %s: put its spec back: %s", k->o.id, undo.text);
 	return err_prefix(err, "failed to update resources of container \"%s\"", k->o.id);
+}
+
+struct request {
+	const struct cri_config *config;
+	const CRI(LinuxContainerResources) * resources;
+};
+
+static int change_spec(json_t *spec, void *arg, struct err *err)
+{
+	const struct request *q = arg;
+	return cri_spec_update_resources(spec, q->resources, q->config, err);
+}
+
+static int update(struct ctx *ctx, struct cri *c, struct cri_container *k,
+		  const CRI(LinuxContainerResources) * res, struct err *err)
+{
+	struct request q = {c->config, res};
+	return cri_container_change_resources(ctx, c, k, change_spec, &q, res, err);
 }
 
 /* Annotations of the request join those of the container. */

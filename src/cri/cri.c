@@ -54,6 +54,7 @@ int cri_new(const struct cri_options *o, struct cri **ret, struct err *err)
 		return err_nomem(err);
 	c->o = *o;
 	c->config = o->config;
+	c->nri = o->nri;
 	pthread_mutex_init(&c->features_lock, NULL);
 	c->features = calloc(n + 1, sizeof(*c->features));
 	c->features_known = calloc(n + 1, sizeof(*c->features_known));

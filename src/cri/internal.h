@@ -150,6 +150,10 @@ bool cri_labels_match(void *want, size_t n_want, void *have, size_t n_have);
 int cri_devices_inject(struct ctx *ctx, struct cri *c, struct cri_container *k, json_t *spec,
 		       struct err *err) _must_check_;
 
+/* The CDI devices @names. -ERR_FAILED_PRECONDITION: CDI is off. */
+int cri_cdi_inject(struct cri *c, json_t *spec, const char *const *names, size_t n,
+		   struct err *err) _must_check_;
+
 /* Labels for the snapshot of a user namespace: how ids are mapped. */
 int cri_snapshot_labels(struct arena *a, const CRI(NamespaceOption) * ns, struct labels *ret,
 			struct err *err) _must_check_;

@@ -7,6 +7,8 @@
  * job loads. */
 #include "cri/network.h"
 
+#include <arpa/inet.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +21,7 @@
 #include "base/str.h"
 #include "base/time.h"
 #include "cni/cni.h"
+#include "cri/cni_template.h"
 #include "cri/spec_internal.h"
 #include "event/loop.h"
 #include "event/pool.h"
@@ -596,4 +599,76 @@ int cri_network_teardown(struct ctx *ctx, struct cri *c, struct cri_pod *p, stru
 	r = detach_all(ctx, &s, nets, err);
 	json_decref(s.caps);
 	return r < 0 ? err_prefix(err, "failed to destroy network for sandbox \"%s\"", p->o.id) : 0;
+}
+
+/* ---- a configuration from a template ---- */
+
+/* CIDRs of a node, with commas between; one a family at most. */
+static int pod_cidrs(struct arena *a, const char *cidrs, struct cni_template_data *ret,
+		     struct err *err)
+{
+	size_t n, n_routes = 0;
+	char **v = str_split(a, cidrs, ',', &n);
+	const char **routes = arena_new_array(a, const char *, n + 1);
+	bool has[2] = {false, false};
+
+	if (!v || !routes)
+		return err_nomem(err);
+	for (size_t i = 0; i < n; i++) {
+		char *slash, address[16], *end;
+		bool v6 = is_v6(v[i]);
+		while (*v[i] == ' ')
+			v[i]++;
+		slash = strchr(v[i], '/');
+		unsigned long bits = slash ? strtoul(slash + 1, &end, 10) : 0;
+		if (slash)
+			*slash = 0;
+		if (!slash || end == slash + 1 || *end || bits > (v6 ? 128 : 32) ||
+		    inet_pton(v6 ? AF_INET6 : AF_INET, v[i], address) != 1)
+			return err_set(err, ERR_INVALID_ARGUMENT, "pod CIDR \"%.128s\": no network",
+				       cidrs);
+		*slash = '/';
+		if (!has[v6])
+			routes[n_routes++] = v6 ? "::/0" : "0.0.0.0/0";
+		has[v6] = true;
+	}
+	*ret = (struct cni_template_data){.pod_cidr = n ? v[0] : "",
+					  .ranges = {(const char *const *)v, n},
+					  .routes = {routes, n_routes}};
+	return 0;
+}
+
+int cri_network_set_pod_cidr(struct ctx *ctx, struct cri_network *n, const char *cidrs,
+			     struct err *err)
+{
+	const char *file = n->c->config->cni_conf_template, *dir = n->dirs[0].path;
+	struct buf out _cleanup_buf_ = BUF_INIT;
+	struct cni_template_data data;
+	json_t *conf _cleanup_json_ = NULL;
+	char *text;
+	size_t len;
+
+	/* Who has brought a network, or brings one without a template, knows better. */
+	if (str_empty(cidrs) || str_empty(file) || cri_network_ready(ctx, n, "", NULL) == 0)
+		return 0;
+	int r = pod_cidrs(ctx->arena, cidrs, &data, err);
+	if (r < 0)
+		return r;
+	r = file_read(ctx->arena, AT_FDCWD, file, TEMPLATE_MAX, &text, &len);
+	if (r < 0)
+		return err_errno(err, r, "CNI configuration template: read %s", file);
+	r = cni_template_render(text, &data, &out, err);
+	if (r == 0)
+		r = json_parse(out.data ? out.data : "", out.len, &conf, err);
+	if (r < 0)
+		return err_prefix(err, "CNI configuration template %s", file);
+	char *path = path_join(ctx->arena, dir, CONF_NAME);
+	r = path ? mkdir_p(dir, 0700) : -ENOMEM;
+	if (r == 0)
+		r = file_write_atomic(AT_FDCWD, path, out.data, out.len, 0644, true);
+	if (r < 0)
+		return err_errno(err, r, "write %s/%s", dir, CONF_NAME);
+	log_info("CNI: %s/%s is written for the pods' network %s", dir, CONF_NAME, cidrs);
+	load(n, &n->dirs[0]);
+	return 0;
 }

@@ -7,10 +7,21 @@
 
 #include "cri/internal.h"
 
+/* What the built-in validator refuses. */
+struct nri_validator {
+	bool enable;
+	bool reject_oci_hook, reject_runtime_default_seccomp, reject_unconfined_seccomp,
+		reject_custom_seccomp, reject_namespace, reject_sysctl;
+	const char *const *required_plugins; /* ends in NULL */
+	const char *tolerate_missing_annotation;
+};
+
 struct nri_options {
 	const char *socket_path, *plugin_path, *plugin_config_path;
 	int64_t registration_timeout_ns, request_timeout_ns;
 	bool disable_connections;
+	struct nri_validator validator;
+	const char *version; /* of the runtime, for plugins */
 	struct loop *loop;
 	struct pool *pool;
 };
@@ -20,6 +31,12 @@ int nri_new(const struct nri_options *o, struct nri **ret, struct err *err) _mus
 int nri_start(struct nri *n, struct cri *c, struct err *err) _must_check_;
 void nri_stop(struct nri *n);
 void nri_free(struct nri *n);
+
+/* Around each request that changes pods or containers: it waits while a plugin is being told of
+ * what there is, and the other way round, so that no plugin misses anything. Not nested.
+ * -ERR_CANCELED, -ERR_DEADLINE_EXCEEDED */
+int nri_block(struct ctx *ctx, struct nri *n, struct err *err) _must_check_;
+void nri_unblock(struct nri *n);
 
 int nri_run_pod(struct ctx *ctx, struct nri *n, struct cri_pod *p, struct err *err) _must_check_;
 int nri_stop_pod(struct ctx *ctx, struct nri *n, struct cri_pod *p, struct err *err) _must_check_;

@@ -53,6 +53,7 @@ struct cri_pod {
 	json_t *cni_result;		   /* owned; replaced, never changed; NULL */
 	const char *selinux_label;	   /* of processes */
 	const char *image_ref;		   /* pause image, "" = none is used */
+	bool nri_stopped;		   /* plugins know that it has been stopped */
 };
 
 struct cri_container {
@@ -73,6 +74,7 @@ struct cri_container {
 	bool changing;	    /* the status: see cri_container_change() */
 	bool oom;	    /* the kernel has killed a process of it for its memory limit */
 	bool stop_signaled; /* the stop signal is sent once */
+	bool nri_stopped;   /* plugins know that it has ended */
 	struct cri_io *io;  /* see io.h; NULL once closed */
 };
 

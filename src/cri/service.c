@@ -4,6 +4,8 @@
 #include "base/str.h"
 #include "base/time.h"
 #include "cri/internal.h"
+#include "cri/network.h"
+#include "cri/nri.h"
 #include "cri/timers.h"
 
 int cri_version(struct rpc_call *call, const void *req, struct err *err)
@@ -54,6 +56,20 @@ int cri_runtime_config(struct rpc_call *call, const void *req, struct err *err)
 	return rpc_send(call, &resp.base, err);
 }
 
+int cri_update_runtime_config(struct rpc_call *call, const void *req, struct err *err)
+{
+	const CRI(UpdateRuntimeConfigRequest) *q = req;
+	CRI(UpdateRuntimeConfigResponse) resp = CRI_INIT(UPDATE_RUNTIME_CONFIG_RESPONSE);
+	const CRI(NetworkConfig) *net =
+		q->runtime_config ? q->runtime_config->network_config : NULL;
+	struct cri *c;
+	int r = cri_of(call, &c, err);
+
+	if (r == 0 && net)
+		r = cri_network_set_pod_cidr(rpc_ctx(call), c->network, net->pod_cidr, err);
+	return r < 0 ? r : rpc_send(call, &resp.base, err);
+}
+
 /* ---- what is timed: calls as a whole, when they succeed ---- */
 
 /* Whose runtime a call is about: of a pod or of a container, looked up before it may be gone. */
@@ -99,22 +115,45 @@ TIMED(stop_container, CONTAINER_STOP, container_handler(c, OF(StopContainerReque
 TIMED(remove_container, CONTAINER_REMOVE,
       container_handler(c, OF(RemoveContainerRequest, container_id)))
 
+/* What changes pods and containers: not while a plugin is being told of them (nri.h). */
+#define CHANGES(name, fn)                                                                 \
+	static int change_##name(struct rpc_call *call, const void *req, struct err *err) \
+	{                                                                                 \
+		struct nri *n = ((struct cri *)rpc_data(call))->nri;                      \
+		int r = nri_block(rpc_ctx(call), n, err);                                 \
+		if (r < 0)                                                                \
+			return r;                                                         \
+		r = fn(call, req, err);                                                   \
+		nri_unblock(n);                                                           \
+		return r;                                                                 \
+	}
+CHANGES(run_pod_sandbox, cri_run_pod_sandbox)
+CHANGES(stop_pod_sandbox, timed_stop_pod_sandbox)
+CHANGES(remove_pod_sandbox, timed_remove_pod_sandbox)
+CHANGES(create_container, timed_create_container)
+CHANGES(start_container, timed_start_container)
+CHANGES(stop_container, timed_stop_container)
+CHANGES(remove_container, timed_remove_container)
+CHANGES(update_container_resources, cri_update_container_resources)
+CHANGES(update_pod_sandbox_resources, cri_update_pod_sandbox_resources)
+#undef CHANGES
+
 static const struct rpc_method runtime_methods[] = {
 	{"Version", RPC_UNARY, cri_version},
-	{"RunPodSandbox", RPC_UNARY, cri_run_pod_sandbox},
-	{"StopPodSandbox", RPC_UNARY, timed_stop_pod_sandbox},
-	{"RemovePodSandbox", RPC_UNARY, timed_remove_pod_sandbox},
+	{"RunPodSandbox", RPC_UNARY, change_run_pod_sandbox},
+	{"StopPodSandbox", RPC_UNARY, change_stop_pod_sandbox},
+	{"RemovePodSandbox", RPC_UNARY, change_remove_pod_sandbox},
 	{"PodSandboxStatus", RPC_UNARY, cri_pod_sandbox_status},
 	{"ListPodSandbox", RPC_UNARY, timed_list_pod_sandbox},
 	{"StreamPodSandboxes", RPC_SERVER_STREAM, cri_stream_pod_sandboxes},
-	{"CreateContainer", RPC_UNARY, timed_create_container},
-	{"StartContainer", RPC_UNARY, timed_start_container},
-	{"StopContainer", RPC_UNARY, timed_stop_container},
-	{"RemoveContainer", RPC_UNARY, timed_remove_container},
+	{"CreateContainer", RPC_UNARY, change_create_container},
+	{"StartContainer", RPC_UNARY, change_start_container},
+	{"StopContainer", RPC_UNARY, change_stop_container},
+	{"RemoveContainer", RPC_UNARY, change_remove_container},
 	{"ListContainers", RPC_UNARY, timed_list_containers},
 	{"StreamContainers", RPC_SERVER_STREAM, cri_stream_containers},
 	{"ContainerStatus", RPC_UNARY, cri_container_status},
-	{"UpdateContainerResources", RPC_UNARY, cri_update_container_resources},
+	{"UpdateContainerResources", RPC_UNARY, change_update_container_resources},
 	{"ReopenContainerLog", RPC_UNARY, cri_reopen_container_log},
 	{"ExecSync", RPC_UNARY, cri_exec_sync},
 	{"Exec", RPC_UNARY, cri_exec},
@@ -134,7 +173,7 @@ static const struct rpc_method runtime_methods[] = {
 	{"ListPodSandboxMetrics", RPC_UNARY, cri_list_pod_sandbox_metrics},
 	{"StreamPodSandboxMetrics", RPC_SERVER_STREAM, cri_stream_pod_sandbox_metrics},
 	{"RuntimeConfig", RPC_UNARY, cri_runtime_config},
-	{"UpdatePodSandboxResources", RPC_UNARY, cri_update_pod_sandbox_resources},
+	{"UpdatePodSandboxResources", RPC_UNARY, change_update_pod_sandbox_resources},
 };
 
 static const struct rpc_method image_methods[] = {

@@ -22,9 +22,9 @@ const struct ctr_command ctr_root = {
 		       "to the daemon's gRPC socket; every object\n"
 		       "   they show lives in one namespace (--namespace).",
 	.flags = CTR_FLAGS(global_flags),
-	.subcommands = CTR_COMMANDS(&cmd_plugins, &cmd_version, &cmd_containers, &cmd_content,
-				    &cmd_events, &cmd_images, &cmd_leases, &cmd_namespaces,
-				    &cmd_run, &cmd_snapshots, &cmd_system, &cmd_tasks, &cmd_pprof,
-				    &cmd_oci, &cmd_sandboxes, &cmd_shim, &cmd_info, &cmd_install,
-				    &cmd_deprecations, &cmd_completion, &cmd_man, &cmd_complete),
+	.subcommands = CTR_COMMANDS(
+		&cmd_plugins, &cmd_version, &cmd_containers, &cmd_content, &cmd_events, &cmd_images,
+		&cmd_leases, &cmd_namespaces, &cmd_run, &cmd_snapshots, &cmd_system, &cmd_tasks,
+		&cmd_pprof, &cmd_oci, &cmd_pods, &cmd_sandboxes, &cmd_shim, &cmd_info, &cmd_install,
+		&cmd_deprecations, &cmd_completion, &cmd_man, &cmd_complete),
 };

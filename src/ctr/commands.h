@@ -18,6 +18,7 @@ extern const struct ctr_command cmd_leases;	  /* cmd_leases.c */
 extern const struct ctr_command cmd_namespaces;	  /* cmd_namespaces.c */
 extern const struct ctr_command cmd_pprof;	  /* cmd_pprof.c */
 extern const struct ctr_command cmd_plugins;	  /* cmd_plugins.c */
+extern const struct ctr_command cmd_pods;	  /* cmd_pods.c */
 extern const struct ctr_command cmd_sandboxes;	  /* cmd_sandboxes.c */
 extern const struct ctr_command cmd_shim;	  /* cmd_shim.c */
 extern const struct ctr_command cmd_snapshots;	  /* cmd_snapshots.c */

@@ -429,6 +429,7 @@ int plugin_grpc_cri_init(struct plugin_init *in, struct err *err)
 				.mounts = d->services.mounts,
 				.transfer = d->services.transfer,
 				.config = d->cri_config,
+				.nri = d->nri,
 				.controllers = &d->sandboxers,
 				.root = in->root,
 				.state = in->state,

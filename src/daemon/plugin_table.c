@@ -94,7 +94,7 @@ const struct plugin plugin_table[] = {
 	 .id = "nri",
 	 .requires = LIST(T("internal.v1"), T("warning.v1")),
 	 .config = nri_fields,
-	 .init = NULL},
+	 .init = plugin_nri_nri_init},
 	{.type = T("ttrpc.v1"), .id = "otelttrpc", .init = NULL},
 	{.type = T("service.v1"),
 	 .id = "containers-service",

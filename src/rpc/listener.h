@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Listening sockets of a server, on the loop. Private to rpc/. */
+/* Listening sockets of a server, on the loop. */
 #pragma once
 
 #include "event/loop.h"

@@ -16,6 +16,10 @@ struct ttrpc_server;
 
 struct ttrpc_server_options {
 	bool check_peer; /* only peers with our effective uid and gid */
+	/* Once nothing of the server is left, after ttrpc_server_free(): no handler runs any more.
+	 * Any thread. NULL = none. */
+	void (*released)(void *arg);
+	void *released_arg;
 };
 
 /* @pool NULL: handlers run on the loop, must not block, and use rpc_defer for what takes time. */
@@ -23,6 +27,8 @@ int ttrpc_server_new(struct loop *l, struct pool *pool, const struct ttrpc_serve
 		     struct ttrpc_server **ret);
 int ttrpc_server_add(struct ttrpc_server *s, const struct rpc_service *service);
 int ttrpc_server_listen(struct ttrpc_server *s, int fd); /* takes over */
+/* A connection that somebody else has accepted; takes @fd over. The loop's thread. */
+void ttrpc_server_adopt(struct ttrpc_server *s, int fd);
 /* No new connections; idle ones are closed, others when their calls are done. @fn when none is
  * left. */
 void ttrpc_server_drain(struct ttrpc_server *s, loop_fn fn, void *arg);

@@ -452,9 +452,12 @@ static void accepted(void *arg, int fd)
 static void server_free(struct rpc_hub *h)
 {
 	struct ttrpc_server *s = (struct ttrpc_server *)h;
+	struct ttrpc_server_options o = s->options;
 
 	rpc_server_done(&s->core);
 	free(s);
+	if (o.released)
+		o.released(o.released_arg);
 }
 
 static const struct rpc_hub_ops hub_ops = {
@@ -485,6 +488,11 @@ int ttrpc_server_add(struct ttrpc_server *s, const struct rpc_service *service)
 int ttrpc_server_listen(struct ttrpc_server *s, int fd)
 {
 	return rpc_listener_add(&s->listeners, s->core.hub.loop, fd, accepted, s);
+}
+
+void ttrpc_server_adopt(struct ttrpc_server *s, int fd)
+{
+	accepted(s, fd);
 }
 
 static void drain_posted(void *arg)

@@ -80,7 +80,17 @@ class NsDaemon(Daemon):
         self.dir.chmod(0o711)  # the way to root file systems, for users of other namespaces
         self.net_d = self.dir / "net.d"
         self.net_d.mkdir()
-        self.config.write_text("version = 3\n" + (config(self.net_d) if callable(config) else DEFAULT.format(net=self.net_d) + config))
+        self.nri = self.dir / "nri"
+        text = config(self.net_d) if callable(config) else DEFAULT.format(net=self.net_d) + config
+        if "nri.v1.nri" not in text:
+            text += f"""
+[plugins.'io.containerd.nri.v1.nri']
+socket_path = '{self.nri}/nri.sock'
+plugin_path = '{self.nri}/plugins'
+plugin_config_path = '{self.nri}/conf.d'
+plugin_request_timeout = '1s'
+"""
+        self.config.write_text("version = 3\n" + text)
         self.program = self.containerd
         self.wrapper = self.dir / "in-netns"
         self.wrapper.write_text(f'#!/bin/sh\nexec {" ".join(netns.prefix())} {self.program} "$@"\n')

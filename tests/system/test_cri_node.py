@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a node adds to containers: devices by name (CDI), classes, a network from a template; and checkpoints."""
+import json
+import os
+import stat
+import tarfile
+
+import grpc
+import pytest
+
+from cri import cri_daemon, fails
+from harness import until
+
+# checkpoint: the state is a file in the image directory, and the process goes on.
+RUNC = """#!/bin/sh
+globals= image= work=
+while [ $# -gt 0 ]; do
+    case "$1" in
+    --root|--log|--log-format) globals="$globals $1 $2"; shift 2 ;;
+    --systemd-cgroup) globals="$globals $1"; shift ;;
+    *) break ;;
+    esac
+done
+[ "$1" = checkpoint ] || exec runc $globals "$@"
+case " $* " in *" --leave-running "*) ;; *) exit 1 ;; esac
+shift
+while [ $# -gt 1 ]; do
+    case "$1" in
+    --image-path) image=$2; shift 2 ;;
+    --work-path) work=$2; shift 2 ;;
+    *) shift ;;
+    esac
+done
+[ ! -e @DIR@/refuse ] || { echo "no dump today" >&2; exit 1; }
+mkdir -p "$image" && echo "frozen $1" > "$image/state" && echo log > "$work/dump.log" && echo stats > "$work/stats-dump"
+"""
+
+TEMPLATE = """{"cniVersion": "1.0.0", "name": "tmpl", "plugins": [{"type": "bridge", "bridge": "tmpl0", "ipam": {"type": "host-local",
+"dataDir": "@DIR@/ipam", "ranges": [{{range $i, $v := .PodCIDRRanges}}{{if $i}}, {{end}}[{"subnet": "{{$v}}"}]{{end}}],
+"routes": [{{range $i, $v := .Routes}}{{if $i}}, {{end}}{"dst": "{{$v}}"}{{end}}]}}]}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    d = tmp_path_factory.mktemp("node")
+    for name, text in (("runc-with-state", RUNC), ("criu", "#!/bin/sh\n")):
+        (d / name).write_text(text.replace("@DIR@", str(d)))
+        (d / name).chmod(0o755)
+    (d / "template").write_text(TEMPLATE.replace("@DIR@", str(d)))
+    (d / "cdi").mkdir()
+    (d / "cdi" / "v.json").write_text(json.dumps({
+        "cdiVersion": "0.6.0", "kind": "vendor.example/gadget",
+        "devices": [{"name": n, "containerEdits": {"env": [f"GADGET_{n}=1"]}} for n in ("one", "two")],
+        "containerEdits": {"deviceNodes": [{"path": "/dev/gadget", "hostPath": "/dev/null", "type": "c", "major": 1, "minor": 3}]}}))
+    return d
+
+
+@pytest.fixture(scope="module")
+def cri_and_image(stubs, busybox_layout, place):
+    old = os.environ["PATH"]
+    os.environ["PATH"] = f"{place}:{old}"
+    config = lambda net_d: f"""
+[plugins.'io.containerd.cri.v1.runtime']
+netns_mounts_under_state_dir = true
+enable_criu = true
+cdi_spec_dirs = ['{place}/cdi']
+[plugins.'io.containerd.cri.v1.runtime'.cni]
+bin_dirs = ['/usr/lib/cni']
+conf_dir = '{net_d}'
+conf_template = '{place}/template'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+runtime_type = 'io.containerd.runc.v2'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
+BinaryName = '{place}/runc-with-state'
+"""
+    try:
+        with cri_daemon(stubs, busybox_layout, config) as v:
+            yield v
+    finally:
+        os.environ["PATH"] = old
+
+
+@pytest.fixture
+def cri(cri_and_image):
+    c = cri_and_image[0]
+    yield c
+    c.daemon.clear()
+
+
+@pytest.fixture
+def image(cri_and_image):
+    return cri_and_image[1]
+
+
+def test_cdi_devices_by_field_and_annotation(cri, image):
+    conf = cri.pod("p")
+    k = cri.container("k", image, ["/bin/sh", "-c", "echo $GADGET_one$GADGET_two; echo x > /dev/gadget && echo ok; sleep 1000"],
+                      CDI_devices=[cri.pb.CDIDevice(name="vendor.example/gadget=one")],
+                      annotations={"cdi.k8s.io/x": "vendor.example/gadget=two,vendor.example/gadget=one"})
+    pod = cri.run_pod(conf)
+    k = cri.start(pod, conf, k)
+    lines = until("the output", lambda: len(t := [x[2] for x in cri.log(k)]) == 2 and t)
+    assert lines == ["11", "ok"]
+    assert [d["path"] for d in cri.verbose(k)["runtimeSpec"]["linux"]["devices"]] == ["/dev/gadget"]
+    create = lambda name: cri.CreateContainer(pod_sandbox_id=pod, sandbox_config=conf, config=cri.container("l", image, CDI_devices=[cri.pb.CDIDevice(name=name)]))
+    assert "unresolvable CDI devices vendor.example/gadget=three" in fails(grpc.StatusCode.NOT_FOUND, create, "vendor.example/gadget=three")
+    assert "invalid CDI device name" in fails(grpc.StatusCode.INVALID_ARGUMENT, create, "/dev/null")
+
+
+def test_classes_that_are_not_enabled_are_refused(cri, image):
+    conf = cri.pod("p", annotations={"blockio.resources.beta.kubernetes.io/container.k": "slow"})
+    pod = cri.run_pod(conf)
+    create = lambda name, **kw: cri.CreateContainer(pod_sandbox_id=pod, sandbox_config=conf, config=cri.container(name, image, **kw))
+    assert 'blockio is not enabled: class "slow"' in fails(grpc.StatusCode.FAILED_PRECONDITION, create, "k")
+    create("other")
+    if not os.path.exists("/sys/fs/resctrl/schemata"):
+        text = fails(grpc.StatusCode.FAILED_PRECONDITION, create, "m", annotations={"io.kubernetes.cri.rdt-class": "gold"})
+        assert 'RDT is not enabled: class "gold"' in text
+
+
+def test_pod_cidr_makes_a_network_only_when_there_is_none(cri, place):
+    net_d = cri.daemon.net_d
+    cidr = lambda v: cri.UpdateRuntimeConfig(runtime_config=cri.pb.RuntimeConfig(network_config=cri.pb.NetworkConfig(pod_cidr=v)))
+    cidr("10.88.0.0/24")
+    assert not (net_d / "10-containerd-net.conflist").exists()
+    other = net_d / "10-test.conflist"
+    text = other.read_text()
+    other.unlink()
+    ready = lambda: next(c for c in cri.Status().status.conditions if c.type == "NetworkReady").status
+    until("no network", lambda: not ready())
+    assert "no network" in fails(grpc.StatusCode.INVALID_ARGUMENT, cidr, "10.88.0.0")
+    cidr("")
+    assert not ready()
+    cidr("10.88.0.0/24,fd00:88::/64")
+    assert ready()
+    ipam = json.loads((net_d / "10-containerd-net.conflist").read_text())["plugins"][0]["ipam"]
+    assert ipam["ranges"] == [[{"subnet": "10.88.0.0/24"}], [{"subnet": "fd00:88::/64"}]]
+    assert [r["dst"] for r in ipam["routes"]] == ["0.0.0.0/0", "::/0"]
+    (net_d / "10-containerd-net.conflist").unlink()
+    other.write_text(text)
+    until("the network", lambda: json.loads(cri.Status(verbose=True).info["cniconfig"])["Networks"][0]["Config"]["Name"] != "tmpl")
+
+
+def test_checkpoint_is_an_archive_of_all_that_is_needed(cri, image, place):
+    conf = cri.pod("p")
+    pod = cri.run_pod(conf)
+    k = cri.start(pod, conf, cri.container("k", image, ["/bin/sh", "-c", "echo said; echo changed > /here; sleep 1000"]))
+    until("the output", lambda: cri.log(k))
+    where = place / "k.tar"
+    cri.CheckpointContainer(container_id=k, location=str(where))
+    assert stat.S_IMODE(where.stat().st_mode) == 0o600
+    with tarfile.open(where) as t:
+        names = {n.removeprefix("./").rstrip("/") for n in t.getnames()}
+        read = lambda n: t.extractfile(next(m for m in t if m.name.removeprefix("./") == n)).read()
+        assert names - {"", "."} >= {"checkpoint", "checkpoint/state", "config.dump", "spec.dump", "status", "status.dump", "container.log",
+                                     "rootfs-diff.tar", "dump.log", "stats-dump"}
+        config = json.loads(read("config.dump"))
+        assert config["id"] == k and config["rootfsImageName"] == image and config["runtime"] == "io.containerd.runc.v2"
+        assert json.loads(read("spec.dump"))["process"]["args"][0] == "/bin/sh"
+        assert json.loads(read("status.dump"))["id"] == k
+        assert b"said" in read("container.log")
+        (place / "diff.tar").write_bytes(read("rootfs-diff.tar"))
+    with tarfile.open(place / "diff.tar") as t:
+        assert "here" in [n.removeprefix("./") for n in t.getnames()] and "bin/busybox" not in t.getnames()
+    assert cri.status(k).state == cri.pb.CONTAINER_RUNNING
+    assert not list((cri.daemon.root / "io.containerd.grpc.v1.cri" / "containers" / k).glob("ctrd-checkpoint"))
+    assert "-checkpoint" not in cri.daemon.ctr("snapshots", "ls", ns="k8s.io").stdout
+
+
+def test_checkpoint_refuses_and_leaves_nothing(cri, image, place):
+    conf = cri.pod("p")
+    pod = cri.run_pod(conf)
+    k = cri.CreateContainer(pod_sandbox_id=pod, config=cri.container("k", image), sandbox_config=conf).container_id
+    where = place / "no.tar"
+    take = lambda location=where: cri.CheckpointContainer(container_id=k, location=str(location))
+    assert "not running" in fails(grpc.StatusCode.FAILED_PRECONDITION, take)
+    cri.StartContainer(container_id=k)
+    fails(grpc.StatusCode.INVALID_ARGUMENT, take, "relative")
+    fails(grpc.StatusCode.NOT_FOUND, take, place / "nowhere" / "x.tar")
+    (place / "refuse").touch()
+    try:
+        assert "failed to checkpoint container" in fails(grpc.StatusCode.UNKNOWN, take)
+    finally:
+        (place / "refuse").unlink()
+    assert not where.exists() and not list(place.glob("*.tar.*"))
+    assert cri.status(k).state == cri.pb.CONTAINER_RUNNING
+    assert "-checkpoint" not in cri.daemon.ctr("snapshots", "ls", ns="k8s.io").stdout
