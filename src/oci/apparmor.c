@@ -80,6 +80,9 @@ int apparmor_loaded(const struct apparmor_host *host, const char *name, struct e
 	if (!a)
 		return err_nomem(err);
 	r = file_read(a, AT_FDCWD, path, LIST_MAX, &text, &n);
+	if (r == -ENOENT)
+		return err_set(err, ERR_FAILED_PRECONDITION,
+			       "apparmor is not enabled: there is no %s", path);
 	if (r < 0)
 		return err_errno(err, r, "read %s", path);
 	for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {

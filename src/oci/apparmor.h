@@ -21,8 +21,8 @@ struct apparmor_host {
 /* The kernel has it turned on. */
 bool apparmor_enabled(const struct apparmor_host *host);
 
-/* 0 when the profile @name is loaded, -ERR_NOT_FOUND when not; other errors: the list cannot be
- * read. */
+/* 0 when the profile @name is loaded, -ERR_NOT_FOUND when not, -ERR_FAILED_PRECONDITION when
+ * the host has no AppArmor; other errors: the list cannot be read. */
 int apparmor_loaded(const struct apparmor_host *host, const char *name,
 		    struct err *err) _must_check_;
 

@@ -733,7 +733,32 @@ SANDBOX_STORE = [
     Step("Get", {"sandbox_id": "s1"}, code=MISSING),
 ]
 
+STORE = "containerd.services.sandbox.v1.Store/"
+C1 = {"sandbox_id": "c1", "sandboxer": "shim"}
+NOBODY = {"sandbox_id": "nobody", "sandboxer": "shim"}
 CONTROLLER = [
+    Step(STORE + "Create", sandbox("c1")),
+    *[Step("Create", {**C1, **more}, code=code, text=has(text)) for more, code, text in (
+        ({"sandbox": {"sandbox_id": "c1", "runtime": {"name": "io.containerd.nonsense.v9"}}}, MISSING, "binary not installed"),
+        ({"sandboxer": "nobody"}, MISSING, "nobody"))],
+    Step("Create", {**C1, **sandbox("c1")}, ok=same("c1", "sandbox_id"), events=[("/sandboxes/create", {"sandbox_id": "c1"})]),
+    Step("Create", {**C1, **sandbox("c1")}, code=EXISTS),
+    Step("Status", C1, ok=both(same("SANDBOX_NOTREADY", "state"), same(3, "version"))),
+    Step("Start", C1, ok=lambda w, a: a.pid > 0 and a.created_at.seconds > 0, events=[("/sandboxes/start", {"sandbox_id": "c1"})]),
+    Step("Start", C1, code=PRECONDITION, text=has("started already")),
+    Step("Start", NOBODY, code=MISSING),
+    Step("Status", {**C1, "verbose": True}, ok=lambda w, a: a.state == "SANDBOX_READY" and a.pid > 0 and a.info["bundle"].endswith("/c1")),
+    Step("Platform", C1, ok=same("linux", "platform", "os")),
+    Step("Metrics", C1, code=UNIMPLEMENTED),
+    Step("Metrics", NOBODY, code=MISSING),
+    Step("Update", {**C1, **sandbox("c1"), "fields": ["labels"]}),
+    Step("Update", C1, code=UNKNOWN),
+    Step("Stop", {**C1, "timeout_secs": 10}),
+    Step("Wait", C1, ok=lambda w, a: a.exited_at.seconds > 0, events=[("/sandboxes/exit", {"sandbox_id": "c1"})]),
+    Step("Wait", NOBODY, code=MISSING),
+    Step("Shutdown", C1),
+    Step("Shutdown", C1, code=MISSING),
+    Step(STORE + "Delete", {"sandbox_id": "c1"}),
     *[Step(m, {"sandbox_id": "x"}, code=INVALID, text="invalid argument: sandbox controller name can not be empty")
       for m in ("Create", "Start", "Platform", "Stop", "Wait", "Status", "Shutdown", "Metrics", "Update")],
 ]

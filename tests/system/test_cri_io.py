@@ -302,7 +302,7 @@ def test_full_disk_does_not_stall_the_container(cri, image, handler):
         p = cri.run_pod(conf, handler)
         k = cri.start(p, conf, cri.container("c", image, ["/bin/sh", "-c", "seq 1 100000; while ! test -e /go; do sleep 0.1; done; echo again"]))
         until("the disk to be full", lambda: os.statvfs(small).f_bavail == 0)
-        run(["mount", "-o", "remount,size=4m", small])
+        run(["mount", "-o", "remount,size=64m", small])
         assert sh(cri, k, "touch /go").exit_code == 0
         assert cri.exited(k).exit_code == 0
         assert cri.log(k)[-1] == ("stdout", "F", "again")

@@ -94,6 +94,18 @@ static void finds_loaded_profiles_by_their_whole_name(void **state)
 	assert_int_equal(apparmor_loaded(&f->host, "half", NULL), -ERR_NOT_FOUND);
 }
 
+static void a_host_without_the_list_has_no_apparmor(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = ERR_INIT;
+
+	unlink(in(f, "profiles"));
+	assert_int_equal(apparmor_loaded(&f->host, "x", NULL), -ERR_FAILED_PRECONDITION);
+	assert_int_equal(apparmor_load_default(&f->ctx, &f->host, "x", &err),
+			 -ERR_FAILED_PRECONDITION);
+	assert_non_null(strstr(err.text, "apparmor is not enabled"));
+}
+
 static void profile_denies_mounts_and_confines_signals(void **state)
 {
 	struct fixture *f = *state;
@@ -185,6 +197,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(is_enabled_when_the_kernel_says_yes),
 		T(finds_loaded_profiles_by_their_whole_name),
+		T(a_host_without_the_list_has_no_apparmor),
 		T(profile_denies_mounts_and_confines_signals),
 		T(profile_uses_what_the_host_has),
 		T(names_that_would_end_the_quotes_are_refused),
