@@ -60,7 +60,7 @@ static void without_a_file_nothing_is_traced(void **state)
 	trace_span_end(&s);
 	trace_flush();
 	trace_close();
-	assert_int_equal(trace_open("/nonexistent/trace"), -ENOENT);
+	assert_int_equal(trace_open("/proc/nonexistent/trace"), -ENOENT);
 	assert_false(atomic_load(&trace_on));
 }
 

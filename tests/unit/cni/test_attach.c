@@ -20,7 +20,7 @@
 static const char *plugin;
 static char dir[] = "/tmp/cni-attach-XXXXXX";
 static char bin[64], cache[64], log_path[64];
-static const char *bins[] = {"/nonexistent", bin};
+static const char *bins[] = {"/proc/nonexistent", bin};
 
 static const struct cni_attachment at = {.container_id = "c1", .netns = "/ns/c1", .ifname = "eth0"};
 
@@ -260,7 +260,7 @@ static void a_missing_plugin_names_the_directories(void **state)
 
 	assert_int_equal(cni_network_parse(text, strlen(text), "", false, &n, &err), 0);
 	assert_int_equal(cni_add(&cni, NULL, n, &at, NULL, &err), -ERR_NOT_FOUND);
-	says(&err, "plugin \"nosuch\" is not in /nonexistent, ");
+	says(&err, "plugin \"nosuch\" is not in /proc/nonexistent, ");
 }
 
 static void results_of_older_plugins_are_converted(void **state)

@@ -161,7 +161,7 @@ static void an_empty_or_absent_directory_has_no_network(void **state)
 
 	assert_int_equal(cni_networks_load(dir, 1, &l, &err), -ERR_NOT_FOUND);
 	assert_non_null(strstr(err.text, "no network config found in "));
-	assert_int_equal(cni_networks_load("/nonexistent", 1, &l, &err), -ERR_NOT_FOUND);
+	assert_int_equal(cni_networks_load("/proc/nonexistent", 1, &l, &err), -ERR_NOT_FOUND);
 }
 
 static void plugins_of_files_join_a_list_that_wants_them(void **state)

@@ -213,7 +213,7 @@ static void version_2_in_detail(void **state)
 static void group_that_is_gone_is_not_found(void **state)
 {
 	struct state *s = *state;
-	struct cgroup_dirs d = version1(s), e = {.unified = true, .dir = "/nonexistent"};
+	struct cgroup_dirs d = version1(s), e = {.unified = true, .dir = "/proc/nonexistent"};
 	struct cri_sample v;
 
 	assert_int_equal(cri_sample_read(s->a, &d, true, &v), -ENOENT);
@@ -330,7 +330,7 @@ static void processes_are_those_of_all_groups_below(void **state)
 	put(s, "a/b/cgroup.procs", "4000\n");
 	assert_int_equal(cri_cgroup_processes(&d, seen, &sum), 4);
 	assert_int_equal(sum, 4321);
-	d.dir = "/nonexistent";
+	d.dir = "/proc/nonexistent";
 	assert_int_equal(cri_cgroup_processes(&d, NULL, NULL), 0);
 }
 

@@ -18,7 +18,7 @@
 
 static char top[] = "/tmp/cdi-XXXXXX";
 static char low[64], high[64];
-static const char *const dirs[] = {low, high, "/nonexistent"};
+static const char *const dirs[] = {low, high, "/proc/nonexistent"};
 
 static int setup(void **state)
 {

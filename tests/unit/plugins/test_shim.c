@@ -171,7 +171,7 @@ static void binary_is_found_by_runtime_name_or_path(void **state)
 	struct fix *f = *state;
 	char *path, *old = arena_strdup(f->arena, getenv("PATH"));
 	script(f, "containerd-shim-fake-v7", "");
-	setenv("PATH", arena_printf(f->arena, "relative::/nonexistent:%s", f->dir), 1);
+	setenv("PATH", arena_printf(f->arena, "relative::/proc/nonexistent:%s", f->dir), 1);
 	assert_ok(shim_binary(&f->ctx, "io.containerd.fake.v7", &path, &f->err));
 	assert_string_equal(path, in(f, "containerd-shim-fake-v7"));
 	assert_ok(shim_binary(&f->ctx, in(f, "containerd-shim-fake-v7"), &path, &f->err));
@@ -179,7 +179,8 @@ static void binary_is_found_by_runtime_name_or_path(void **state)
 		   "runtime \"io.containerd.fake.v8\" binary not installed "
 		   "\"containerd-shim-fake-v8\": "
 		   "file does not exist: not found");
-	assert_int_equal(shim_binary(&f->ctx, "/nonexistent/shim", &path, &f->err), -ERR_NOT_FOUND);
+	assert_int_equal(shim_binary(&f->ctx, "/proc/nonexistent/shim", &path, &f->err),
+			 -ERR_NOT_FOUND);
 	static const char *const bad[] = {"",	   "runc",  "runc.", ".v2", "io.containerd..v2",
 					  "a/b.c", "../x.y"};
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {

@@ -181,7 +181,7 @@ static void numbers_of_version_1_are_read(void **state)
 	long tick = sysconf(_SC_CLK_TCK);
 
 	for (int i = 0; i < CGROUP_N; i++)
-		d.v1[i] = i == CGROUP_RDMA ? "/nonexistent" : f->dir;
+		d.v1[i] = i == CGROUP_RDMA ? "/proc/nonexistent" : f->dir;
 	put(f, "pids.current", "2");
 	put(f, "pids.max", "max");
 	put(f, "cpuacct.usage", "123456789\n");
@@ -221,12 +221,12 @@ static void numbers_of_version_1_are_read(void **state)
 static void a_group_that_is_gone_is_an_error(void **state)
 {
 	struct fixture *f = *state;
-	struct cgroup_dirs d = {.unified = false, .v1 = {"/nonexistent/a"}};
+	struct cgroup_dirs d = {.unified = false, .v1 = {"/proc/nonexistent/a"}};
 	struct cgroup1_stat s1;
 	struct cgroup2_stat s2;
 
 	assert_int_equal(cgroup1_stat_read(f->a, &d, &s1), -ENOENT);
-	assert_int_equal(cgroup2_stat_read(f->a, "/nonexistent/a", &s2), -ENOENT);
+	assert_int_equal(cgroup2_stat_read(f->a, "/proc/nonexistent/a", &s2), -ENOENT);
 }
 
 /* ---- out of memory: a version 2 group is a directory with a file to us ---- */

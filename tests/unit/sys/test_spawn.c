@@ -200,7 +200,7 @@ static void nothing_is_left_open(void **state)
 	struct fix *f = *state;
 	struct spawn_options bad = SPAWN_OPTIONS_INIT;
 	char *argv[] = {(char *)"x", NULL};
-	bad.path = "/nonexistent";
+	bad.path = "/proc/nonexistent";
 	bad.argv = argv;
 	int before = count_fds(f, getpid());
 	for (int i = 0; i < 10; i++) {
@@ -254,7 +254,7 @@ static void program_is_found_in_the_path_of_its_environment(void **state)
 	     *plain = arena_printf(f->a, "%s/plain", dir);
 	assert_int_equal(file_write(AT_FDCWD, prog, "#!/bin/sh\necho $0 $1 $X", 23, 0755), 0);
 	assert_int_equal(file_write(AT_FDCWD, plain, "x", 1, 0644), 0);
-	char *env[] = {arena_printf(f->a, "PATH=:/nonexistent:%s", dir), (char *)"X=y", NULL};
+	char *env[] = {arena_printf(f->a, "PATH=:/proc/nonexistent:%s", dir), (char *)"X=y", NULL};
 	char *argv[] = {(char *)"prog", (char *)"arg", NULL};
 	struct spawn_options o = SPAWN_OPTIONS_INIT;
 	o.path = "prog";
@@ -274,10 +274,10 @@ static void program_is_found_in_the_path_of_its_environment(void **state)
 	assert_int_equal(spawn(&o, NULL, NULL, &f->err), -ERR_PERMISSION_DENIED);
 	o.path = dir;
 	assert_int_equal(spawn(&o, NULL, NULL, &f->err), -ERR_PERMISSION_DENIED);
-	o.path = "/nonexistent/x";
+	o.path = "/proc/nonexistent/x";
 	assert_int_equal(spawn(&o, NULL, NULL, &f->err), -ERR_NOT_FOUND);
 	o.path = prog;
-	o.cwd = "/nonexistent";
+	o.cwd = "/proc/nonexistent";
 	assert_int_equal(spawn(&o, NULL, NULL, &f->err), -ERR_NOT_FOUND);
 	assert_non_null(strstr(f->err.text, "change directory"));
 	o.cwd = dir;
