@@ -26,20 +26,25 @@ static void *client_thread(void *arg)
 	return NULL;
 }
 
-/* Starts the loop's thread with all signals blocked, so that they reach the program's own threads.
- */
-static int start_thread(struct client *c)
+int client_thread_start(pthread_t *ret, void *(*fn)(void *arg), void *arg)
 {
 	sigset_t all, old;
 	int r;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = pthread_create(&c->thread, NULL, client_thread, c->loop);
+	r = pthread_create(ret, NULL, fn, arg);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return -r;
+}
+
+static int start_thread(struct client *c)
+{
+	int r = client_thread_start(&c->thread, client_thread, c->loop);
+
 	if (r == 0)
 		c->running = true;
-	return -r;
+	return r;
 }
 
 static int wait_for_listener(const char *path, int64_t timeout_ns, int *ret_fd)

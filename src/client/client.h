@@ -46,9 +46,15 @@ int client_stream(struct client *c, struct ctx *ctx, const ProtobufCServiceDescr
 		  const char *method, const ProtobufCMessage *req, struct rpc_stream **ret,
 		  struct err *err) _must_check_;
 
+/* Type of an event or of metrics, by the type_url of its Any; NULL = not known. */
+const ProtobufCMessageDescriptor *client_any_type(const char *url);
+
 /* ---- Images and content ---- */
 int client_image_get(struct client *c, struct ctx *ctx, const char *name, PB_IMAGES(Image) * *ret,
 		     struct err *err) _must_check_;
+/* One more name for an image; @force: that may be another image's. -ERR_ALREADY_EXISTS */
+int client_image_tag(struct client *c, struct ctx *ctx, const char *source, const char *name,
+		     bool force, struct err *err) _must_check_;
 /* A whole blob of at most @max bytes, NUL-terminated in the arena. -ERR_RESOURCE_EXHAUSTED when
  * larger. Its digest is checked. */
 int client_content_read(struct client *c, struct ctx *ctx, const char *digest, size_t max,
@@ -126,6 +132,10 @@ int client_snapshot_commit(struct client *c, struct ctx *ctx, const char *snapsh
 			   struct err *err) _must_check_;
 int client_snapshot_remove(struct client *c, struct ctx *ctx, const char *snapshotter,
 			   const char *key, struct err *err) _must_check_;
+/* What it takes on disk by itself; @ret_inodes may be NULL. */
+int client_snapshot_usage(struct client *c, struct ctx *ctx, const char *snapshotter,
+			  const char *key, int64_t *ret_size, int64_t *ret_inodes,
+			  struct err *err) _must_check_;
 /* -ERR_NOT_FOUND */
 int client_snapshot_stat(struct client *c, struct ctx *ctx, const char *snapshotter,
 			 const char *key, PB_SNAPSHOTS(Info) * *ret, struct err *err) _must_check_;
@@ -154,6 +164,11 @@ int client_task_delete(struct client *c, struct ctx *ctx, const char *id, const 
 		       uint32_t *ret_status, struct err *err) _must_check_;
 int client_task_resize(struct client *c, struct ctx *ctx, const char *id, const char *exec_id,
 		       uint32_t width, uint32_t height, struct err *err) _must_check_;
+int client_task_resume(struct client *c, struct ctx *ctx, const char *id,
+		       struct err *err) _must_check_;
+/* *@ret_data is the message in *@ret: metrics of cgroup v1 or v2. */
+int client_task_metrics(struct client *c, struct ctx *ctx, const char *id, PB_TYPES(Metric) * *ret,
+			ProtobufCMessage **ret_data, struct err *err) _must_check_;
 int client_task_close_stdin(struct client *c, struct ctx *ctx, const char *id, const char *exec_id,
 			    struct err *err) _must_check_;
 

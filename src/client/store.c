@@ -26,6 +26,27 @@ int client_image_get(struct client *c, struct ctx *ctx, const char *name, PB_IMA
 	return 0;
 }
 
+int client_image_tag(struct client *c, struct ctx *ctx, const char *source, const char *name,
+		     bool force, struct err *err)
+{
+	PB_IMAGES(CreateImageRequest) create = PB_IMAGES_INIT(CREATE_IMAGE_REQUEST);
+	PB_IMAGES(UpdateImageRequest) update = PB_IMAGES_INIT(UPDATE_IMAGE_REQUEST);
+	struct err e = ERR_INIT;
+	PB_IMAGES(Image) * image;
+	int r;
+
+	r = client_image_get(c, ctx, source, &image, err);
+	if (r < 0)
+		return r;
+	image->name = (char *)name;
+	image->created_at = image->updated_at = NULL;
+	create.image = update.image = image;
+	r = client_call(c, ctx, PB_IMAGES_SERVICE, "Create", &create.base, NULL, &e);
+	if (r == -ERR_ALREADY_EXISTS && force)
+		return client_call(c, ctx, PB_IMAGES_SERVICE, "Update", &update.base, NULL, err);
+	return r < 0 ? err_copy(err, &e) : 0;
+}
+
 /* Collects the data of a Read stream in @b. */
 static int read_stream(struct rpc_stream *s, const char *digest, size_t max, struct buf *b,
 		       struct err *err)
@@ -270,6 +291,24 @@ int client_snapshot_stat(struct client *c, struct ctx *ctx, const char *snapshot
 	if (!resp->info)
 		return err_set(err, ERR_INTERNAL, "snapshot \"%s\" came without information", key);
 	*ret = resp->info;
+	return 0;
+}
+
+int client_snapshot_usage(struct client *c, struct ctx *ctx, const char *snapshotter,
+			  const char *key, int64_t *ret_size, int64_t *ret_inodes, struct err *err)
+{
+	PB_SNAPSHOTS(UsageRequest) req = PB_SNAPSHOTS_INIT(USAGE_REQUEST);
+	PB_SNAPSHOTS(UsageResponse) * resp;
+	int r;
+
+	req.snapshotter = (char *)snapshotter;
+	req.key = (char *)key;
+	r = client_call(c, ctx, PB_SNAPSHOTS_SERVICE, "Usage", &req.base, &resp, err);
+	if (r < 0)
+		return r;
+	*ret_size = resp->size;
+	if (ret_inodes)
+		*ret_inodes = resp->inodes;
 	return 0;
 }
 

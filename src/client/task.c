@@ -101,6 +101,47 @@ int client_task_close_stdin(struct client *c, struct ctx *ctx, const char *id, c
 	return client_call(c, ctx, PB_TASKS_SERVICE, "CloseIO", &req.base, NULL, err);
 }
 
+int client_task_resume(struct client *c, struct ctx *ctx, const char *id, struct err *err)
+{
+	PB_TASKS(ResumeTaskRequest) req = PB_TASKS_INIT(RESUME_TASK_REQUEST);
+
+	req.container_id = (char *)id;
+	return client_call(c, ctx, PB_TASKS_SERVICE, "Resume", &req.base, NULL, err);
+}
+
+int client_task_metrics(struct client *c, struct ctx *ctx, const char *id, PB_TYPES(Metric) * *ret,
+			ProtobufCMessage **ret_data, struct err *err)
+{
+	PB_TASKS(MetricsRequest) req = PB_TASKS_INIT(METRICS_REQUEST);
+	const ProtobufCMessageDescriptor *type;
+	PB_TASKS(MetricsResponse) * resp;
+	PB_TASK_TYPES(Process) * task;
+	PB_TYPES(Metric) * m;
+	char *filter;
+	int r;
+
+	/* The text for a missing task comes from here. */
+	r = client_task_get(c, ctx, id, "", &task, err);
+	if (r < 0)
+		return r;
+	filter = arena_printf(ctx->arena, "id==%s", id);
+	if (!filter)
+		return err_nomem(err);
+	req.filters = &filter;
+	req.n_filters = 1;
+	r = client_call(c, ctx, PB_TASKS_SERVICE, "Metrics", &req.base, &resp, err);
+	if (r < 0)
+		return r;
+	if (resp->n_metrics == 0 || !resp->metrics[0]->data)
+		return err_set(err, ERR_NOT_FOUND, "metrics of task \"%s\"", id);
+	m = resp->metrics[0];
+	type = client_any_type(m->data->type_url);
+	if (!type)
+		return err_set(err, ERR_UNIMPLEMENTED, "metrics of type \"%s\"", m->data->type_url);
+	*ret = m;
+	return rpc_unpack(ctx->arena, type, m->data->value.data, m->data->value.len, ret_data, err);
+}
+
 /* ---- Wait ---- */
 
 /* Two references: the caller's and the pending call's. result is written by the loop before done,

@@ -3,7 +3,7 @@
 #include "base/time.h"
 #include "ctr/checkpoint.h"
 #include "ctr/cmd_checkpoint.h"
-#include "ctr/image.h"
+#include "client/image.h"
 #include "ctr/record.h"
 #include "ctr/task.h"
 #include "oci/manifest.h"
@@ -239,7 +239,7 @@ static int restore_snapshot(struct ctr *c, const char *id, const json_t *index,
 			    PB_CONTAINERS(Container) * record, struct client_mounts *ret,
 			    struct err *err)
 {
-	struct image image _cleanup_image_ = {};
+	struct client_image image _cleanup_client_image_ = {};
 	const char *name, *snapshotter;
 	int r;
 
@@ -247,9 +247,9 @@ static int restore_snapshot(struct ctr *c, const char *id, const json_t *index,
 	if (r == 0)
 		r = need_note(index, CHECKPOINT_SNAPSHOTTER, "snapshotter", &snapshotter, err);
 	if (r == 0)
-		r = image_load(c, name, "", &image, err);
+		r = client_image_load(c->client, &c->ctx, name, "", &image, err);
 	if (r == 0)
-		r = image_unpack(c, &image, snapshotter, false, err);
+		r = client_image_unpack(c->client, &c->ctx, &image, snapshotter, false, err);
 	if (r == 0)
 		r = client_snapshot_prepare(c->client, &c->ctx, snapshotter, id, image.chain_id,
 					    false, NULL, ret, err);

@@ -51,7 +51,7 @@ static int delete_one(struct ctr *c, const char *id, struct err *err)
 		return err_set(err, ERR_FAILED_PRECONDITION,
 			       "cannot delete container \"%s\": its task has not stopped", id);
 	if (r == 0) {
-		r = task_delete(c, id, "", false, NULL, err);
+		r = client_task_remove(c->client, &c->ctx, id, "", false, NULL, err);
 		if (r < 0)
 			return r;
 	} else if (r != -ERR_NOT_FOUND)

@@ -59,17 +59,17 @@ static int fetch_all(struct ctr *c, const char *name, struct err *err)
 {
 	PB_TRANSFER_TYPES(ImageStore) store = PB_TRANSFER_TYPES_INIT(IMAGE_STORE);
 	struct registry reg _cleanup_registry_ = {};
-	struct transfer *t _cleanup_(transfer_freep) = NULL;
+	struct client_transfer *t _cleanup_(client_transfer_freep) = NULL;
 	int r;
 
 	r = registry_init(c, name, &reg, err);
 	if (r == 0)
-		r = transfer_new(c, &t, err);
+		r = transfer_begin(c, &t, err);
 	if (r == 0)
 		r = fill_store(c, name, &store, err);
 	if (r == 0)
 		r = registry_attach(&reg, t, err);
-	return r < 0 ? r : transfer_run(t, &reg.message.base, &store.base, stdout, err);
+	return r < 0 ? r : transfer_show(t, &reg.message.base, &store.base, stdout, err);
 }
 
 /* ---- Documents alone ---- */

@@ -8,32 +8,6 @@
 #include "ctr/record.h"
 #include "rpc/rpc.h"
 
-#define EVENT(name) &containerd__events__##name##__descriptor
-#define IMAGE_EVENT(name) &containerd__services__images__v1__##name##__descriptor
-
-static const ProtobufCMessageDescriptor *const known[] = {
-	EVENT(container_create),   EVENT(container_update),   EVENT(container_delete),
-	EVENT(content_create),	   EVENT(content_delete),     IMAGE_EVENT(image_create),
-	IMAGE_EVENT(image_update), IMAGE_EVENT(image_delete), EVENT(namespace_create),
-	EVENT(namespace_update),   EVENT(namespace_delete),   EVENT(sandbox_create),
-	EVENT(sandbox_start),	   EVENT(sandbox_exit),	      EVENT(snapshot_prepare),
-	EVENT(snapshot_commit),	   EVENT(snapshot_remove),    EVENT(task_create),
-	EVENT(task_start),	   EVENT(task_delete),	      EVENT(task_io),
-	EVENT(task_exit),	   EVENT(task_oom),	      EVENT(task_exec_added),
-	EVENT(task_exec_started),  EVENT(task_paused),	      EVENT(task_resumed),
-	EVENT(task_checkpointed),
-};
-
-static const ProtobufCMessageDescriptor *find_type(const char *url)
-{
-	const char *slash = strrchr(url, '/');
-
-	for (size_t i = 0; i < ARRAY_LEN(known); i++)
-		if (streq(known[i]->name, slash ? slash + 1 : url))
-			return known[i];
-	return NULL;
-}
-
 /* "2006-01-02 15:04:05.999999999 +0000 UTC" */
 static void print_time(struct timespec t)
 {
@@ -46,7 +20,8 @@ static void print_time(struct timespec t)
 /* The event as JSON, NULL when its type is not known here; -ERR_RESOURCE_EXHAUSTED. */
 static int decode(struct arena *a, const PB_TYPES(Envelope) * e, json_t **ret, struct err *err)
 {
-	const ProtobufCMessageDescriptor *type = e->event ? find_type(e->event->type_url) : NULL;
+	const ProtobufCMessageDescriptor *type =
+		e->event ? client_any_type(e->event->type_url) : NULL;
 	struct err problem = ERR_INIT;
 	ProtobufCMessage *m;
 

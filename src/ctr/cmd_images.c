@@ -111,29 +111,9 @@ static const struct ctr_flag tag_flags[] = {
 	{"skip-reference-check", 0, CTR_BOOL, "take any text as the new name"},
 	{}};
 
-static int tag_one(struct ctr *c, const PB_IMAGES(Image) * source, const char *name,
-		   struct err *err)
-{
-	PB_IMAGES(CreateImageRequest) create = PB_IMAGES_INIT(CREATE_IMAGE_REQUEST);
-	PB_IMAGES(UpdateImageRequest) update = PB_IMAGES_INIT(UPDATE_IMAGE_REQUEST);
-	PB_IMAGES(Image) image = *source;
-	struct err e = ERR_INIT;
-	int r;
-
-	image.name = (char *)name;
-	image.created_at = image.updated_at = NULL;
-	create.image = update.image = &image;
-	r = client_call(c->client, &c->ctx, PB_IMAGES_SERVICE, "Create", &create.base, NULL, &e);
-	if (r == -ERR_ALREADY_EXISTS && ctr_bool(c, "force"))
-		return client_call(c->client, &c->ctx, PB_IMAGES_SERVICE, "Update", &update.base,
-				   NULL, err);
-	return r < 0 ? err_copy(err, &e) : 0;
-}
-
 static int run_tag(struct ctr *c, struct err *err)
 {
 	const char *source, *name;
-	PB_IMAGES(Image) * image;
 	int r;
 
 	r = record_arg(c, 0, "source image", &source, err);
@@ -146,10 +126,9 @@ static int run_tag(struct ctr *c, struct err *err)
 	}
 	if (r == 0)
 		r = ctr_connect(c, err);
-	if (r == 0)
-		r = client_image_get(c->client, &c->ctx, source, &image, err);
 	for (size_t i = 1; r == 0 && i < c->n_args; i++) {
-		r = tag_one(c, image, c->args[i], err);
+		r = client_image_tag(c->client, &c->ctx, source, c->args[i], ctr_bool(c, "force"),
+				     err);
 		if (r == 0)
 			puts(c->args[i]);
 	}

@@ -99,23 +99,23 @@ static int import(struct ctr *c, int fd, struct err *err)
 {
 	PB_TRANSFER_TYPES(ImageImportStream) from = PB_TRANSFER_TYPES_INIT(IMAGE_IMPORT_STREAM);
 	PB_TRANSFER_TYPES(ImageStore) store = PB_TRANSFER_TYPES_INIT(IMAGE_STORE);
-	struct transfer *t _cleanup_(transfer_freep) = NULL;
+	struct client_transfer *t _cleanup_(client_transfer_freep) = NULL;
 	const char *id;
 	int r;
 
-	r = transfer_new(c, &t, err);
+	r = transfer_begin(c, &t, err);
 	if (r == 0)
 		r = fill_store(c, &store, err);
 	if (r == 0)
-		r = transfer_add_source(t, fd, &id, err);
+		r = client_transfer_add_source(t, fd, &id, err);
 	if (r < 0)
 		return r;
 	from.stream = (char *)id;
 	from.force_compress = ctr_bool(c, "compress-blobs");
-	transfer_options(t)->sync_fs = ctr_bool(c, "sync-fs");
-	r = transfer_run(t, &from.base, &store.base, stdout, err);
+	client_transfer_options(t)->sync_fs = ctr_bool(c, "sync-fs");
+	r = transfer_show(t, &from.base, &store.base, stdout, err);
 	if (r == 0 && ctr_bool(c, "discard-unpacked-layers"))
-		r = image_stored_discard_layers(c, transfer_saved(t), err);
+		r = image_stored_discard_layers(c, client_transfer_saved(t), err);
 	return r;
 }
 
@@ -200,17 +200,17 @@ static int export_to(struct ctr *c, int fd, struct err *err)
 {
 	PB_TRANSFER_TYPES(ImageExportStream) to = PB_TRANSFER_TYPES_INIT(IMAGE_EXPORT_STREAM);
 	PB_TRANSFER_TYPES(ImageStore) store = PB_TRANSFER_TYPES_INIT(IMAGE_STORE);
-	struct transfer *t _cleanup_(transfer_freep) = NULL;
+	struct client_transfer *t _cleanup_(client_transfer_freep) = NULL;
 	const char *id;
 	int r;
 
-	r = transfer_new(c, &t, err);
+	r = transfer_begin(c, &t, err);
 	if (r == 0)
 		r = fill_source(c, &store, err);
 	if (r == 0)
 		r = registry_platforms(c, &to.platforms, &to.n_platforms, err);
 	if (r == 0)
-		r = transfer_add_sink(t, fd, &id, err);
+		r = client_transfer_add_sink(t, fd, &id, err);
 	if (r < 0)
 		return r;
 	to.stream = (char *)id;
@@ -220,7 +220,7 @@ static int export_to(struct ctr *c, int fd, struct err *err)
 	to.skip_compatibility_manifest = ctr_bool(c, "skip-manifest-json");
 	to.skip_non_distributable = ctr_bool(c, "skip-non-distributable");
 	/* The archive's bytes and the progress must not meet. */
-	return transfer_run(t, &store.base, &to.base, fd == STDOUT_FILENO ? stderr : stdout, err);
+	return transfer_show(t, &store.base, &to.base, fd == STDOUT_FILENO ? stderr : stdout, err);
 }
 
 /* A file that holds half an archive is not left behind, unless it is a device or a pipe. */

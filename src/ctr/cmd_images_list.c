@@ -37,18 +37,19 @@ struct lister {
 /* Sum over the chain of snapshots; -1 where there is none. */
 static int unpacked_size(struct lister *k, const char *name, int64_t *ret, struct err *err)
 {
-	struct image image _cleanup_image_ = {};
+	struct client_image image _cleanup_client_image_ = {};
 	int64_t size, sum = 0;
 	PB_SNAPSHOTS(Info) * info;
 	struct err e = ERR_INIT;
 	struct ctr *c = k->c;
 	int r;
 
-	r = image_load(c, name, "", &image, &e);
+	r = client_image_load(c->client, &c->ctx, name, "", &image, &e);
 	for (const char *key = r == 0 ? image.chain_id : ""; *key; key = info->parent) {
 		r = client_snapshot_stat(c->client, &c->ctx, k->snapshotter, key, &info, &e);
 		if (r == 0)
-			r = snapshots_usage(c, k->snapshotter, key, &size, NULL, &e);
+			r = client_snapshot_usage(c->client, &c->ctx, k->snapshotter, key, &size,
+						  NULL, &e);
 		if (r == 0 && __builtin_add_overflow(sum, size, &sum))
 			r = err_set(&e, ERR_OUT_OF_RANGE, "sizes of snapshots");
 		if (r < 0)
@@ -195,12 +196,12 @@ struct checker {
 
 static int is_unpacked(struct checker *k, const char *name, bool *ret, struct err *err)
 {
-	struct image image _cleanup_image_ = {};
+	struct client_image image _cleanup_client_image_ = {};
 	PB_SNAPSHOTS(Info) * info;
 	struct err e = ERR_INIT;
 	int r;
 
-	r = image_load(k->c, name, "", &image, err);
+	r = client_image_load(k->c->client, &k->c->ctx, name, "", &image, err);
 	if (r < 0)
 		return r;
 	r = image.n_layers ? client_snapshot_stat(k->c->client, &k->c->ctx, k->snapshotter,
@@ -306,7 +307,7 @@ static const struct ctr_flag usage_flags[] = {
 static int run_usage(struct ctr *c, struct err *err)
 {
 	struct listing list _cleanup_listing_ = {.table = TABLE_INIT(1, 8, 1, ' ')};
-	struct image image _cleanup_image_ = {};
+	struct client_image image _cleanup_client_image_ = {};
 	const char *name, *snapshotter;
 	PB_SNAPSHOTS(Info) * info;
 	int r;
@@ -315,7 +316,7 @@ static int run_usage(struct ctr *c, struct err *err)
 	if (r == 0)
 		r = snapshots_connect(c, &snapshotter, err);
 	if (r == 0)
-		r = image_load(c, name, "", &image, err);
+		r = client_image_load(c->client, &c->ctx, name, "", &image, err);
 	if (r == 0)
 		r = listing_begin(c, &list, "KEY\tSIZE\tINODES\t\n", err);
 	if (r < 0)

@@ -4,7 +4,7 @@
 #include "base/time.h"
 #include "ctr/cmd_images.h"
 #include "ctr/cmd_snapshots.h"
-#include "ctr/image.h"
+#include "client/image.h"
 #include "ctr/record.h"
 #include "ctr/registry.h"
 #include "sys/mount.h"
@@ -92,7 +92,7 @@ static int mount_or_find(struct ctr *c, const char *key, const char *target,
 }
 
 /* Under the lease. */
-static int mount_image(struct ctr *c, const struct image *image, const char *snapshotter,
+static int mount_image(struct ctr *c, const struct client_image *image, const char *snapshotter,
 		       const char *key, const char *target, struct err *err)
 {
 	struct client_mounts mounts;
@@ -106,7 +106,8 @@ static int mount_image(struct ctr *c, const struct image *image, const char *sna
 	words = ctr_strings(c, "label", &n);
 	r = ctr_parse_labels(c->ctx.arena, words, n, &l, err);
 	if (r == 0)
-		r = image_unpack(c, image, snapshotter, ctr_bool(c, "sync-fs"), err);
+		r = client_image_unpack(c->client, &c->ctx, image, snapshotter,
+					ctr_bool(c, "sync-fs"), err);
 	if (r < 0)
 		return r;
 	puts(image->chain_id);
@@ -139,7 +140,7 @@ static const char *make_key(struct arena *a)
 
 static int run_mount(struct ctr *c, struct err *err)
 {
-	struct image image _cleanup_image_ = {};
+	struct client_image image _cleanup_client_image_ = {};
 	const char *name, *target = ctr_arg(c, 1), *key, *snapshotter;
 	int r;
 
@@ -152,7 +153,8 @@ static int run_mount(struct ctr *c, struct err *err)
 	if (r == 0)
 		r = ctr_snapshotter(c, &snapshotter, err);
 	if (r == 0)
-		r = image_load(c, name, ctr_string(c, "platform"), &image, err);
+		r = client_image_load(c->client, &c->ctx, name, ctr_string(c, "platform"), &image,
+				      err);
 	if (r == 0)
 		r = make_lease(c, key, snapshotter, err);
 	if (r < 0)

@@ -2,7 +2,7 @@
 /* ctr images pull. The daemon pulls; what is given here goes to it, and its progress comes
  * back. */
 #include "ctr/cmd_images.h"
-#include "ctr/image.h"
+#include "client/image.h"
 #include "ctr/record.h"
 #include "ctr/registry.h"
 
@@ -56,12 +56,12 @@ static int fill_store(struct ctr *c, PB_TRANSFER_TYPES(ImageStore) * store, stru
 
 static int print_chain_id(struct ctr *c, const char *name, struct err *err)
 {
-	struct image image _cleanup_image_ = {};
+	struct client_image image _cleanup_client_image_ = {};
 	size_t n;
 	const char **platforms = ctr_strings(c, "platform", &n);
 	int r;
 
-	r = image_load(c, name, n ? platforms[0] : "", &image, err);
+	r = client_image_load(c->client, &c->ctx, name, n ? platforms[0] : "", &image, err);
 	if (r == 0)
 		printf("image chain ID: %s\n", image.chain_id);
 	return r;
@@ -70,21 +70,21 @@ static int print_chain_id(struct ctr *c, const char *name, struct err *err)
 static int pull(struct ctr *c, const char *name, struct registry *reg, struct err *err)
 {
 	PB_TRANSFER_TYPES(ImageStore) store = PB_TRANSFER_TYPES_INIT(IMAGE_STORE);
-	struct transfer *t _cleanup_(transfer_freep) = NULL;
+	struct client_transfer *t _cleanup_(client_transfer_freep) = NULL;
 	int r;
 
-	r = transfer_new(c, &t, err);
+	r = transfer_begin(c, &t, err);
 	if (r == 0)
 		r = fill_store(c, &store, err);
 	if (r == 0)
 		r = registry_attach(reg, t, err);
 	if (r < 0)
 		return r;
-	transfer_options(t)->max_concurrent_downloads =
+	client_transfer_options(t)->max_concurrent_downloads =
 		(uint32_t)ctr_int(c, "max-concurrent-downloads");
-	transfer_options(t)->sync_fs = ctr_bool(c, "sync-fs");
+	client_transfer_options(t)->sync_fs = ctr_bool(c, "sync-fs");
 	store.name = (char *)name;
-	return transfer_run(t, &reg->message.base, &store.base, stdout, err);
+	return transfer_show(t, &reg->message.base, &store.base, stdout, err);
 }
 
 static int run_pull(struct ctr *c, struct err *err)

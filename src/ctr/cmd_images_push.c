@@ -75,23 +75,24 @@ static int make_record(struct ctr *c, const char *digest, const char **ret_name,
 static int push(struct ctr *c, const char *name, struct registry *reg, struct err *err)
 {
 	PB_TRANSFER_TYPES(ImageStore) store = PB_TRANSFER_TYPES_INIT(IMAGE_STORE);
-	struct transfer *t _cleanup_(transfer_freep) = NULL;
+	struct client_transfer *t _cleanup_(client_transfer_freep) = NULL;
 	size_t n;
 	int r;
 
 	ctr_strings(c, "platform", &n);
-	r = transfer_new(c, &t, err);
+	r = transfer_begin(c, &t, err);
 	if (r == 0 && n)
 		r = registry_platforms(c, &store.platforms, &store.n_platforms, err);
 	if (r == 0)
 		r = registry_attach(reg, t, err);
 	if (r < 0)
 		return r;
-	transfer_options(t)->max_concurrent_uploads =
+	client_transfer_options(t)->max_concurrent_uploads =
 		(uint32_t)ctr_int(c, "max-concurrent-uploaded-layers");
-	transfer_options(t)->allow_non_distributable = ctr_bool(c, "allow-non-distributable-blobs");
+	client_transfer_options(t)->allow_non_distributable =
+		ctr_bool(c, "allow-non-distributable-blobs");
 	store.name = (char *)name;
-	return transfer_run(t, &store.base, &reg->message.base, stdout, err);
+	return transfer_show(t, &store.base, &reg->message.base, stdout, err);
 }
 
 static int run_push(struct ctr *c, struct err *err)

@@ -12,7 +12,7 @@
 
 #include "base/fd.h"
 #include "ctr/cmd_images.h"
-#include "ctr/image.h"
+#include "client/image.h"
 #include "ctr/install.h"
 #include "ctr/record.h"
 #include "sys/mount.h"
@@ -115,7 +115,7 @@ static int copy_mounted(struct install *i, const struct client_mounts *mounts, s
 /* Under a lease. */
 static int install_image(struct ctr *c, const char *ref, struct install *i, struct err *err)
 {
-	struct image image _cleanup_image_ = {};
+	struct client_image image _cleanup_client_image_ = {};
 	struct client_mounts mounts = {};
 	const char *snapshotter, *key;
 	struct labels none = {};
@@ -127,11 +127,11 @@ static int install_image(struct ctr *c, const char *ref, struct install *i, stru
 	key = arena_printf(c->ctx.arena, "ctr-install-%016llx", (unsigned long long)random);
 	if (!key)
 		return err_nomem(err);
-	r = image_load(c, ref, "", &image, err);
+	r = client_image_load(c->client, &c->ctx, ref, "", &image, err);
 	if (r == 0)
 		r = client_default_snapshotter(c->client, &c->ctx, &snapshotter, err);
 	if (r == 0)
-		r = image_unpack(c, &image, snapshotter, false, err);
+		r = client_image_unpack(c->client, &c->ctx, &image, snapshotter, false, err);
 	if (r == 0)
 		r = client_snapshot_prepare(c->client, &c->ctx, snapshotter, key, image.chain_id,
 					    true, &none, &mounts, err);

@@ -98,7 +98,7 @@ static int run_run(struct ctr *c, struct err *err)
 				   "flags --detach and --rm cannot be specified together");
 	r = create_args(c, &k, err);
 	if (r == 0 && ctr_bool(c, "tty") && !detach && !ctr_bool(c, "null-io"))
-		r = task_io_check_terminal(err);
+		r = client_io_check_terminal(err);
 	if (r == 0)
 		r = check_network(c, k.id, &network.network, err);
 	if (r == 0)

@@ -11,7 +11,7 @@
 #include "base/fd.h"
 #include "base/time.h"
 #include "ctr/commands.h"
-#include "ctr/io.h"
+#include "client/io.h"
 #include "ctr/record.h"
 #include "oci/spec.h"
 
@@ -214,7 +214,7 @@ static int process_load(struct ctr *c, char **ret, struct err *err)
 }
 
 /* Copies until the process has ended. */
-static int attached(struct ctr *c, const char *exec_id, struct task_io *io, struct err *err)
+static int attached(struct ctr *c, const char *exec_id, struct client_io *io, struct err *err)
 {
 	TASK(WaitRequest) req = TASK_INIT(WAIT_REQUEST);
 	TASK(WaitResponse) * resp;
@@ -222,12 +222,12 @@ static int attached(struct ctr *c, const char *exec_id, struct task_io *io, stru
 
 	req.id = (char *)ctr_string(c, "id");
 	req.exec_id = (char *)exec_id;
-	r = task_io_run(io, err);
+	r = client_io_run(io, err);
 	if (r < 0)
 		return r;
 	r = shim_call(c, "Wait", &req.base, &containerd__task__v3__wait_response__descriptor, &resp,
 		      err);
-	done = task_io_finish(io, r < 0 ? NULL : err);
+	done = client_io_finish(io, r < 0 ? NULL : err);
 	return r < 0 ? r : done < 0 ? done : (int)(resp->exit_status & 255);
 }
 
@@ -261,7 +261,7 @@ static int exec_call(struct ctr *c, const char *exec_id, char *process, struct e
 
 static int run_exec(struct ctr *c, struct err *err)
 {
-	struct task_io *io _cleanup_(task_io_freep) = NULL;
+	struct client_io *io _cleanup_(client_io_freep) = NULL;
 	char *process _cleanup_free_ = NULL;
 	const char *exec_id;
 	int r;
@@ -272,12 +272,12 @@ static int run_exec(struct ctr *c, struct err *err)
 	if (r == 0)
 		r = process_load(c, &process, err);
 	if (r == 0 && ctr_bool(c, "attach") && ctr_bool(c, "tty"))
-		r = task_io_check_terminal(err);
+		r = client_io_check_terminal(err);
 	if (r == 0)
 		r = shim_reach(c, err);
 	if (r == 0 && ctr_bool(c, "attach"))
-		r = task_io_attach(ctr_string(c, "stdin"), ctr_string(c, "stdout"),
-				   ctr_string(c, "stderr"), ctr_bool(c, "tty"), &io, err);
+		r = client_io_attach(ctr_string(c, "stdin"), ctr_string(c, "stdout"),
+				     ctr_string(c, "stderr"), ctr_bool(c, "tty"), &io, err);
 	if (r == 0)
 		r = exec_call(c, exec_id, process, err);
 	return r == 0 && io ? attached(c, exec_id, io, err) : r;

@@ -7,7 +7,7 @@
 
 #include "base/path.h"
 #include "base/time.h"
-#include "ctr/image.h"
+#include "client/image.h"
 #include "ctr/listing.h"
 #include "ctr/record.h"
 #include "rpc/rpc.h"
@@ -259,17 +259,17 @@ static int root_label(struct arena *a, struct labels *ret, struct err *err)
 /* The top snapshot of --image. */
 static int image_parent(struct ctr *c, const char *snapshotter, const char **ret, struct err *err)
 {
-	struct image image _cleanup_image_ = {};
+	struct client_image image _cleanup_client_image_ = {};
 	int r;
 
 	if (*ctr_arg(c, 1))
 		return err_set(err, ERR_INVALID_ARGUMENT, "either --image or a parent");
-	r = image_load(c, ctr_string(c, "image"), "", &image, err);
+	r = client_image_load(c->client, &c->ctx, ctr_string(c, "image"), "", &image, err);
 	if (r == 0)
 		r = record_lease_begin(c, err);
 	if (r < 0)
 		return r;
-	r = image_unpack(c, &image, snapshotter, false, err);
+	r = client_image_unpack(c->client, &c->ctx, &image, snapshotter, false, err);
 	record_lease_end(c);
 	if (r == 0)
 		*ret = image.chain_id;
@@ -411,24 +411,6 @@ static int run_delete(struct ctr *c, struct err *err)
 
 static const struct ctr_flag usage_flags[] = {{"b", 0, CTR_BOOL, "sizes in bytes"}, {}};
 
-int snapshots_usage(struct ctr *c, const char *snapshotter, const char *key, int64_t *ret_size,
-		    int64_t *ret_inodes, struct err *err)
-{
-	PB_SNAPSHOTS(UsageRequest) req = PB_SNAPSHOTS_INIT(USAGE_REQUEST);
-	PB_SNAPSHOTS(UsageResponse) * resp;
-	int r;
-
-	req.snapshotter = (char *)snapshotter;
-	req.key = (char *)key;
-	r = client_call(c->client, &c->ctx, PB_SNAPSHOTS_SERVICE, "Usage", &req.base, &resp, err);
-	if (r < 0)
-		return r;
-	*ret_size = resp->size;
-	if (ret_inodes)
-		*ret_inodes = resp->inodes;
-	return 0;
-}
-
 int snapshots_add_usage(struct ctr *c, struct listing *list, const char *snapshotter,
 			const char *key, bool bytes, struct err *err)
 {
@@ -436,7 +418,7 @@ int snapshots_add_usage(struct ctr *c, struct listing *list, const char *snapsho
 	char text[32];
 	int r;
 
-	r = snapshots_usage(c, snapshotter, key, &size, &inodes, err);
+	r = client_snapshot_usage(c->client, &c->ctx, snapshotter, key, &size, &inodes, err);
 	if (r < 0)
 		return r;
 	if (bytes)

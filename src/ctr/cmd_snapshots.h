@@ -13,9 +13,6 @@ int snapshots_connect(struct ctr *c, const char **ret_snapshotter, struct err *e
 /* A row KEY SIZE INODES. */
 int snapshots_add_usage(struct ctr *c, struct listing *list, const char *snapshotter,
 			const char *key, bool bytes, struct err *err) _must_check_;
-/* What a snapshot takes on disk by itself; @ret_inodes may be NULL. */
-int snapshots_usage(struct ctr *c, const char *snapshotter, const char *key, int64_t *ret_size,
-		    int64_t *ret_inodes, struct err *err) _must_check_;
 /* Has the daemon's mount manager do its part of @m, under @name and c->ctx's lease; what is left
  * for mount(8) is @m then. Most snapshots need nothing of it: 0, and @m stays. *@ret_active (may be
  * NULL): something was done. */

@@ -5,7 +5,7 @@
 #include "base/digest.h"
 #include "base/time.h"
 #include "ctr/cmd_snapshots.h"
-#include "ctr/image.h"
+#include "client/image.h"
 #include "ctr/record.h"
 
 /* ---- unpack ---- */
@@ -38,15 +38,16 @@ static int find_image(struct ctr *c, const char *digest, PB_IMAGES(Image) * *ret
 
 static int unpack_leased(struct ctr *c, const char *name, const char *snapshotter, struct err *err)
 {
-	struct image image _cleanup_image_ = {};
+	struct client_image image _cleanup_client_image_ = {};
 	int r;
 
-	r = image_load(c, name, "", &image, err);
+	r = client_image_load(c->client, &c->ctx, name, "", &image, err);
 	if (r == 0)
 		r = record_lease_begin(c, err);
 	if (r < 0)
 		return r;
-	r = image_unpack(c, &image, snapshotter, ctr_bool(c, "sync-fs"), err);
+	r = client_image_unpack(c->client, &c->ctx, &image, snapshotter, ctr_bool(c, "sync-fs"),
+				err);
 	record_lease_end(c);
 	return r;
 }

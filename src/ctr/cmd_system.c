@@ -82,7 +82,10 @@ static int64_t size_of(struct ctr *c, const char *snapshotter, const char *key)
 	struct err e = ERR_INIT;
 	int64_t size, inodes;
 
-	return *key && snapshots_usage(c, snapshotter, key, &size, &inodes, &e) == 0 ? size : 0;
+	return *key && client_snapshot_usage(c->client, &c->ctx, snapshotter, key, &size, &inodes,
+					     &e) == 0
+		       ? size
+		       : 0;
 }
 
 static int add_containers(struct ctr *c, const struct disk *d, struct listing *list,

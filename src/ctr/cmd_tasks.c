@@ -5,7 +5,7 @@
 #include "ctr/cmd_checkpoint.h"
 #include "ctr/cmd_tasks.h"
 #include "ctr/listing.h"
-#include "ctr/rootfs.h"
+#include "client/rootfs.h"
 #include "ctr/task.h"
 #include "ctr/task_metrics.h"
 #include "oci/spec.h"
@@ -146,7 +146,7 @@ static int exec_user(struct ctr *c, const PB_CONTAINERS(Container) * container, 
 	else
 		dir = json_str(json_obj(spec, "root"), "path", "");
 	if (r == 0)
-		r = rootfs_user(c->ctx.arena, dir, &mounts, user, &u, err);
+		r = client_rootfs_user(c->ctx.arena, dir, &mounts, user, &u, err);
 	return r < 0 ? r : spec_set_user(spec, u.uid, u.gid, u.gids, u.n_gids, err);
 }
 
@@ -218,7 +218,8 @@ static int run_delete(struct ctr *c, struct err *err)
 		struct err e = ERR_INIT;
 		uint32_t status = 0;
 
-		r = task_delete(c, c->args[i], exec_id, ctr_bool(c, "force"), &status, &e);
+		r = client_task_remove(c->client, &c->ctx, c->args[i], exec_id,
+				       ctr_bool(c, "force"), &status, &e);
 		if (r < 0 && c->n_args > 1)
 			ctr_warn("unable to delete %s: %s", c->args[i], e.text);
 		if (r < 0 && result == 0)

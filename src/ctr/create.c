@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Everything that is made for a container is made under a lease, so that no garbage collection
- * takes it before the record names it. */
+/* The flags, for client/create.h. */
 #include "ctr/create.h"
 
 #include <errno.h>
@@ -10,12 +9,7 @@
 
 #include "base/fd.h"
 #include "ctr/create_spec.h"
-#include "ctr/image.h"
-#include "ctr/task.h"
-#include "oci/spec.h"
-
-#define LEASE_SECONDS (24 * 60 * 60)
-#define STOP_SIGNAL_LABEL "io.containerd.image.config.stop-signal"
+#include "client/create.h"
 
 int create_args(struct ctr *c, struct create *ret, struct err *err)
 {
@@ -107,8 +101,8 @@ static int check_remap(struct ctr *c, const char *snapshotter, struct err *err)
 		       snapshotter);
 }
 
-static int prepare_snapshot(struct ctr *c, struct create *k, const struct image *image,
-			    struct client_mounts *ret, struct err *err)
+static int snapshot_labels(struct ctr *c, const struct create *k, struct labels *ret,
+			   struct err *err)
 {
 	struct labels labels = {};
 	const char **v;
@@ -125,76 +119,11 @@ static int prepare_snapshot(struct ctr *c, struct create *k, const struct image 
 			r = check_remap(c, k->snapshotter, err);
 	}
 	if (r == 0)
-		r = image_unpack(c, image, k->snapshotter,
-				 ctr_has_flag(c, "sync-fs") && ctr_bool(c, "sync-fs"), err);
-	if (r < 0)
-		return r;
-	return client_snapshot_prepare(c->client, &c->ctx, k->snapshotter, k->id, image->chain_id,
-				       false, &labels, ret, err);
+		*ret = labels;
+	return r;
 }
 
-/* ---- Record ---- */
-
-static int container_labels(struct ctr *c, const struct image *image, struct labels *ret,
-			    struct err *err)
-{
-	struct labels l = {}, given;
-	const char **v;
-	size_t n;
-	int r;
-
-	if (image && (json_labels(c->ctx.arena, json_obj(image->config, "Labels"), &l) < 0 ||
-		      labels_set(c->ctx.arena, &l, STOP_SIGNAL_LABEL,
-				 json_str(image->config, "StopSignal", "SIGTERM")) < 0))
-		return err_nomem(err);
-	v = ctr_strings(c, "label", &n);
-	r = ctr_parse_labels(c->ctx.arena, v, n, &given, err);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < given.n; i++)
-		if (labels_set(c->ctx.arena, &l, given.v[i].key, given.v[i].value) < 0)
-			return err_nomem(err);
-	*ret = l;
-	return 0;
-}
-
-static int write_record(struct ctr *c, const struct create *k, const struct image *image,
-			const json_t *spec, struct err *err)
-{
-	PB_CONTAINERS(Container) record = PB_CONTAINERS_INIT(CONTAINER);
-	PB_CONTAINERS(Container__Runtime) runtime = PB_CONTAINERS_INIT(CONTAINER__RUNTIME);
-	Google__Protobuf__Any options = GOOGLE__PROTOBUF__ANY__INIT,
-			      any = GOOGLE__PROTOBUF__ANY__INIT;
-	char *text _cleanup_free_ = json_dumps(spec, JSON_COMPACT);
-	struct labels labels;
-	int r;
-
-	if (!text)
-		return err_nomem(err);
-	r = container_labels(c, image, &labels, err);
-	if (r == 0)
-		r = runtime_options(c, &options, err);
-	if (r < 0)
-		return r;
-	if (PB_LABELS_OUT(
-		    c->ctx.arena, &labels,
-		    &containerd__services__containers__v1__container__labels_entry__descriptor,
-		    record.labels, record.n_labels) < 0)
-		return err_nomem(err);
-	any.type_url = (char *)SPEC_TYPE_URL;
-	any.value.data = (uint8_t *)text;
-	any.value.len = strlen(text);
-	runtime.name = (char *)ctr_string(c, "runtime");
-	runtime.options = *options.type_url ? &options : NULL;
-	record.id = (char *)k->id;
-	record.image = (char *)(image ? image->name : "");
-	record.runtime = &runtime;
-	record.spec = &any;
-	record.snapshotter = (char *)k->snapshotter;
-	record.snapshot_key = (char *)(*k->snapshotter ? k->id : "");
-	record.sandbox = (char *)ctr_string(c, "sandbox");
-	return client_container_create(c->client, &c->ctx, &record, err);
-}
+/* ---- Container ---- */
 
 static int dump_spec(struct ctr *c, const json_t *spec, struct err *err)
 {
@@ -211,117 +140,89 @@ static int dump_spec(struct ctr *c, const json_t *spec, struct err *err)
 	return r < 0 ? err_errno(err, r, "write `%s`", path) : 0;
 }
 
-static int receive_lease(struct ctr *c, struct create *k, struct err *err)
-{
-	return client_lease_receive(&c->ctx, TAKE_PTR(k->lease), &c->ctx.lease, err);
-}
+struct maker {
+	struct ctr *c;
+	struct create *k;
+};
 
-static int create_leased(struct ctr *c, struct create *k, struct err *err)
+static int make_spec(void *arg, const struct client_image *image,
+		     const struct client_mounts *mounts, json_t **ret, struct err *err)
 {
-	struct image image _cleanup_image_ = {};
+	struct maker *m = arg;
 	json_t *spec _cleanup_json_ = NULL;
-	bool has_image = !ctr_is_set(c, "config") && !ctr_bool(c, "rootfs");
-	struct err e = ERR_INIT;
-	int r = 0;
-
-	if (has_image) {
-		r = ctr_snapshotter(c, &k->snapshotter, err);
-		if (r == 0)
-			r = image_load(c, k->ref,
-				       ctr_has_flag(c, "platform") ? ctr_string(c, "platform") : "",
-				       &image, err);
-		if (r == 0)
-			r = receive_lease(c, k, err);
-		if (r == 0)
-			r = prepare_snapshot(c, k, &image, &k->mounts, err);
-		if (r < 0)
-			return r;
-	}
-	if (ctr_is_set(c, "config"))
-		r = create_spec_from_file(c, k, &spec, err);
-	else
-		r = create_spec(c, k, has_image ? &image : NULL, &k->mounts, &spec, err);
-	if (r == 0)
-		r = dump_spec(c, spec, err);
-	if (r == 0)
-		r = write_record(c, k, has_image ? &image : NULL, spec, err);
-	if (r < 0 && has_image &&
-	    client_snapshot_remove(c->client, &c->ctx, k->snapshotter, k->id, &e) < 0)
-		ctr_warn("remove snapshot \"%s\": %s", k->id, e.text);
-	return r;
-}
-
-/* The lease is asked for while the image is looked up, and given back while the task is made. */
-int create_container(struct ctr *c, struct create *k, struct err *err)
-{
-	PB_LEASES(DeleteRequest) end = PB_LEASES_INIT(DELETE_REQUEST);
-	struct err e = ERR_INIT;
 	int r;
 
-	r = client_lease_request(c->client, &c->ctx, LEASE_SECONDS, &k->lease, err);
+	if (ctr_is_set(m->c, "config"))
+		r = create_spec_from_file(m->c, m->k, &spec, err);
+	else
+		r = create_spec(m->c, m->k, image, mounts, &spec, err);
+	if (r == 0)
+		r = dump_spec(m->c, spec, err);
+	if (r == 0)
+		*ret = TAKE_PTR(spec);
+	return r;
+}
+
+static int fill_options(struct ctr *c, struct create *k, struct client_create_options *o,
+			Google__Protobuf__Any *runtime, struct err *err)
+{
+	const char **v;
+	size_t n;
+	int r;
+
+	v = ctr_strings(c, "label", &n);
+	r = ctr_parse_labels(c->ctx.arena, v, n, &o->labels, err);
+	if (r == 0)
+		r = runtime_options(c, runtime, err);
+	if (r == 0 && *o->image)
+		r = ctr_snapshotter(c, &k->snapshotter, err);
+	if (r == 0 && *o->image)
+		r = snapshot_labels(c, k, &o->snapshot_labels, err);
+	if (*runtime->type_url)
+		o->runtime_options = runtime;
+	o->snapshotter = k->snapshotter;
+	return r;
+}
+
+int create_container(struct ctr *c, struct create *k, struct err *err)
+{
+	bool has_image = !ctr_is_set(c, "config") && !ctr_bool(c, "rootfs");
+	Google__Protobuf__Any runtime = GOOGLE__PROTOBUF__ANY__INIT;
+	struct maker m = {c, k};
+	struct client_create_options o = {
+		.id = k->id,
+		.image = has_image ? k->ref : "",
+		.platform = ctr_has_flag(c, "platform") ? ctr_string(c, "platform") : "",
+		.sync_fs = ctr_has_flag(c, "sync-fs") && ctr_bool(c, "sync-fs"),
+		.runtime = ctr_string(c, "runtime"),
+		.sandbox = ctr_string(c, "sandbox"),
+		.spec = make_spec,
+		.spec_arg = &m,
+	};
+	int r;
+
+	r = client_create_begin(c->client, &c->ctx, &k->lease, err);
+	if (r == 0)
+		r = fill_options(c, k, &o, &runtime, err);
 	if (r < 0)
 		return r;
-	r = create_leased(c, k, err);
-	if (k->lease && receive_lease(c, k, r < 0 ? &e : err) < 0)
-		return r < 0 ? r : -err->kind;
-	end.id = (char *)c->ctx.lease;
-	c->ctx.lease = "";
-	if (*end.id && client_stream(c->client, &c->ctx, PB_LEASES_SERVICE, "Delete", &end.base,
-				     &k->lease, &e) < 0)
-		ctr_warn("delete lease \"%s\": %s", end.id, e.text);
-	return r;
+	return client_create(c->client, &c->ctx, &o, &k->lease, &k->mounts, err);
 }
 
 void create_done(struct ctr *c, struct create *k)
 {
 	struct err e = ERR_INIT;
 
-	if (k->lease &&
-	    client_reply(&c->ctx, TAKE_PTR(k->lease), &google__protobuf__empty__descriptor, NULL,
-			 &e) < 0 &&
-	    e.kind != ERR_NOT_FOUND && e.kind != ERR_UNAVAILABLE)
+	if (client_create_end(c->client, &c->ctx, &k->lease, &e) < 0)
 		ctr_warn("delete the lease: %s", e.text);
 }
 
-/* Both at once: the daemon writes them to its database in one go. A snapshot that fails to go is
- * left to the garbage collector. */
 int create_undo(struct ctr *c, const struct create *k, struct err *err)
 {
-	PB_SNAPSHOTS(RemoveSnapshotRequest) req = PB_SNAPSHOTS_INIT(REMOVE_SNAPSHOT_REQUEST);
-	struct rpc_stream *removal = NULL;
-	struct err e = ERR_INIT;
-	int r;
-
-	req.snapshotter = (char *)k->snapshotter;
-	req.key = (char *)k->id;
-	if (*k->snapshotter) {
-		r = client_stream(c->client, &c->ctx, PB_SNAPSHOTS_SERVICE, "Remove", &req.base,
-				  &removal, err);
-		if (r < 0)
-			return r;
-	}
-	r = client_container_delete(c->client, &c->ctx, k->id, err);
-	if (removal &&
-	    client_reply(&c->ctx, removal, &google__protobuf__empty__descriptor, NULL, &e) < 0 &&
-	    e.kind != ERR_NOT_FOUND && r == 0)
-		r = err_copy(err, &e);
-	return r;
+	return client_create_undo(c->client, &c->ctx, k->id, k->snapshotter, err);
 }
 
 int create_remove(struct ctr *c, const char *id, bool keep_snapshot, struct err *err)
 {
-	PB_CONTAINERS(Container) * record;
-	struct err e = ERR_INIT;
-	int r;
-
-	r = client_container_get(c->client, &c->ctx, id, &record, err);
-	if (r < 0)
-		return r;
-	if (!keep_snapshot && *record->snapshot_key) {
-		r = client_snapshot_remove(c->client, &c->ctx, record->snapshotter,
-					   record->snapshot_key, &e);
-		if (r < 0 && r != -ERR_NOT_FOUND)
-			return err_copy(err, &e);
-	}
-	return client_container_delete(c->client, &c->ctx, id, err);
+	return client_container_remove(c->client, &c->ctx, id, keep_snapshot, err);
 }

@@ -10,7 +10,7 @@
 
 #include "base/fd.h"
 #include "ctr/options.h"
-#include "ctr/rootfs.h"
+#include "client/rootfs.h"
 #include "oci/seccomp.h"
 #include "oci/spec.h"
 
@@ -105,7 +105,7 @@ static int apply_process(struct ctr *c, struct create *k, json_t *spec, struct e
 }
 
 static int apply_user(struct ctr *c, const struct create *k, json_t *spec,
-		      const struct image *image, const struct client_mounts *mounts,
+		      const struct client_image *image, const struct client_mounts *mounts,
 		      struct err *err)
 {
 	const char *user = ctr_string(c, "user");
@@ -114,7 +114,7 @@ static int apply_user(struct ctr *c, const struct create *k, json_t *spec,
 
 	if (!*user && image)
 		user = json_str(image->config, "User", "");
-	r = rootfs_user(c->ctx.arena, image ? NULL : k->ref, mounts, user, &u, err);
+	r = client_rootfs_user(c->ctx.arena, image ? NULL : k->ref, mounts, user, &u, err);
 	return r < 0 ? r : spec_set_user(spec, u.uid, u.gid, u.gids, u.n_gids, err);
 }
 
@@ -163,33 +163,6 @@ static int apply_confinement(struct ctr *c, json_t *spec, struct err *err)
 
 /* ---- Namespaces, mounts, ids ---- */
 
-static int bind_host_file(json_t *spec, const char *path, struct err *err)
-{
-	const char *options[] = {"rbind", "ro"};
-
-	return spec_add_mount(spec,
-			      &(struct mount){.type = "bind",
-					      .source = path,
-					      .target = path,
-					      .options = options,
-					      .n_options = 2},
-			      err);
-}
-
-static int apply_host_network(json_t *spec, struct err *err)
-{
-	char name[HOST_NAME_MAX + 1] = "", assignment[HOST_NAME_MAX + 16];
-	int r;
-
-	gethostname(name, sizeof(name) - 1);
-	snprintf(assignment, sizeof(assignment), "HOSTNAME=%s", name);
-	spec_remove_namespace(spec, "network");
-	r = spec_set_env(spec, assignment, err);
-	if (r == 0)
-		r = bind_host_file(spec, "/etc/hosts", err);
-	return r < 0 ? r : bind_host_file(spec, "/etc/resolv.conf", err);
-}
-
 static int apply_mounts(struct ctr *c, json_t *spec, struct err *err)
 {
 	size_t n;
@@ -203,7 +176,7 @@ static int apply_mounts(struct ctr *c, json_t *spec, struct err *err)
 			r = spec_add_mount(spec, &m, err);
 	}
 	if (r == 0 && ctr_bool(c, "net-host"))
-		r = apply_host_network(spec, err);
+		r = spec_set_host_network(spec, err);
 	if (r == 0 && ctr_bool(c, "read-only"))
 		r = spec_set(spec, "root/readonly", json_true(), err);
 	if (r == 0 && *ctr_string(c, "rootfs-propagation"))
@@ -366,7 +339,7 @@ static int apply_resources(struct ctr *c, json_t *spec, struct err *err)
 	return r;
 }
 
-static int fill_spec(struct ctr *c, struct create *k, const struct image *image,
+static int fill_spec(struct ctr *c, struct create *k, const struct client_image *image,
 		     const struct client_mounts *mounts, json_t *spec, struct err *err)
 {
 	int r;
@@ -401,7 +374,7 @@ static int fill_spec(struct ctr *c, struct create *k, const struct image *image,
 	return r < 0 ? r : create_cdi_devices(c, spec, err);
 }
 
-int create_spec(struct ctr *c, struct create *k, const struct image *image,
+int create_spec(struct ctr *c, struct create *k, const struct client_image *image,
 		const struct client_mounts *rootfs_mounts, json_t **ret, struct err *err)
 {
 	json_t *spec _cleanup_json_ = NULL;

@@ -3,11 +3,11 @@
 #pragma once
 
 #include "ctr/create.h"
-#include "ctr/image.h"
+#include "client/image.h"
 
 /* The spec of container @k->id. @image NULL: root file system @k->ref (--rootfs). @rootfs_mounts:
  * how its snapshot is mounted, to look up users. Fills k->terminal, io_uid, io_gid. */
-int create_spec(struct ctr *c, struct create *k, const struct image *image,
+int create_spec(struct ctr *c, struct create *k, const struct client_image *image,
 		const struct client_mounts *rootfs_mounts, json_t **ret,
 		struct err *err) _must_check_;
 /* From the file of --config. */

@@ -78,13 +78,13 @@ static int decode64(struct arena *a, const char *s, char **ret)
 }
 
 static int read_entry(struct arena *a, const char *host, const json_t *entry,
-		      struct docker_auth *ret, struct err *err)
+		      struct client_auth *ret, struct err *err)
 {
 	const char *token = json_str(entry, "identitytoken", ""),
 		   *both = json_str(entry, "auth", "");
 	const char *username = json_str(entry, "username", ""),
 		   *secret = json_str(entry, "password", "");
-	struct docker_auth auth = {.token = *token};
+	struct client_auth auth = {.token = *token};
 	char *text = NULL, *colon;
 
 	if (*token) {
@@ -112,11 +112,11 @@ static int read_entry(struct arena *a, const char *host, const json_t *entry,
 
 /* ---- helpers ---- */
 
-static int helper_answer(struct arena *a, const char *text, size_t n, struct docker_auth *ret,
+static int helper_answer(struct arena *a, const char *text, size_t n, struct client_auth *ret,
 			 struct err *err)
 {
 	json_t *j _cleanup_json_ = NULL;
-	struct docker_auth auth = {};
+	struct client_auth auth = {};
 	int r = json_parse(text, n, &j, err);
 
 	if (r < 0)
@@ -131,7 +131,7 @@ static int helper_answer(struct arena *a, const char *text, size_t n, struct doc
 }
 
 static int helper_ask(struct arena *a, const char *name, const char *server,
-		      struct docker_auth *ret, struct err *err)
+		      struct client_auth *ret, struct err *err)
 {
 	struct spawn_options o = SPAWN_OPTIONS_INIT;
 	char *program = arena_printf(a, "docker-credential-%s", name), *out, *words;
@@ -163,7 +163,7 @@ static int helper_ask(struct arena *a, const char *name, const char *server,
 
 /* Of this host's own helper, or of the one for all hosts. -ERR_NOT_FOUND: go on without. */
 static int ask_helpers(struct arena *a, const json_t *config, const char *host,
-		       struct docker_auth *ret, struct err *err)
+		       struct client_auth *ret, struct err *err)
 {
 	const char *helper = json_str(config, "credsStore", ""), *name;
 	json_t *v;
@@ -211,7 +211,7 @@ static int entry_rank(struct arena *a, const char *name, const char *host, const
 }
 
 static int find_entry(struct arena *a, const json_t *config, const char *host,
-		      const char *repository, struct docker_auth *ret, struct err *err)
+		      const char *repository, struct client_auth *ret, struct err *err)
 {
 	const char *name, *best_name = NULL;
 	json_t *entry, *best = NULL;
@@ -234,7 +234,7 @@ static int find_entry(struct arena *a, const json_t *config, const char *host,
 }
 
 int docker_auth_find(struct arena *a, const char *text, size_t n, const char *host,
-		     const char *repository, struct docker_auth *ret, struct err *err)
+		     const char *repository, struct client_auth *ret, struct err *err)
 {
 	json_t *j _cleanup_json_ = NULL;
 	const char *want = bare_host(a, host);
@@ -249,7 +249,7 @@ int docker_auth_find(struct arena *a, const char *text, size_t n, const char *ho
 }
 
 static int load_file(struct arena *a, const char *path, const char *host, const char *repository,
-		     struct docker_auth *ret, struct err *err)
+		     struct client_auth *ret, struct err *err)
 {
 	char *text;
 	size_t len;
@@ -267,7 +267,7 @@ static int load_file(struct arena *a, const char *path, const char *host, const 
 }
 
 int docker_auth_load(struct arena *a, const char *host, const char *repository,
-		     struct docker_auth *ret, struct err *err)
+		     struct client_auth *ret, struct err *err)
 {
 	const char *only = getenv("REGISTRY_AUTH_FILE"), *docker = getenv("DOCKER_CONFIG");
 	const char *home = getenv("HOME"), *runtime = getenv("XDG_RUNTIME_DIR");

@@ -11,12 +11,7 @@
 
 #include "base/arena.h"
 #include "base/err.h"
-
-struct docker_auth {
-	const char *username; /* "" with a token */
-	const char *secret;
-	bool token; /* the secret is an identity token */
-};
+#include "client/transfer.h"
 
 /* What the file @text says about the registry @host ("docker.io", "10.0.0.1:5000") and @repository
  * ("" = any).
@@ -24,7 +19,7 @@ struct docker_auth {
  * -ERR_NOT_FOUND         nothing
  * -ERR_INVALID_ARGUMENT  no JSON, an entry that cannot be read, a helper that failed */
 int docker_auth_find(struct arena *a, const char *text, size_t n, const char *host,
-		     const char *repository, struct docker_auth *ret, struct err *err) _must_check_;
+		     const char *repository, struct client_auth *ret, struct err *err) _must_check_;
 /* The same from the files. */
 int docker_auth_load(struct arena *a, const char *host, const char *repository,
-		     struct docker_auth *ret, struct err *err) _must_check_;
+		     struct client_auth *ret, struct err *err) _must_check_;

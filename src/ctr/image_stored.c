@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ctr/image_stored.h"
 
-#include "ctr/image.h"
+#include "client/image.h"
 
 #define LAYER_LABEL "containerd.io/gc.ref.content.l."
 
-static int discard(struct ctr *c, const struct image *i, const char *snapshotter, struct err *err)
+static int discard(struct ctr *c, const struct client_image *i, const char *snapshotter,
+		   struct err *err)
 {
 	struct labels have, gone = {};
 	PB_SNAPSHOTS(Info) * info;
@@ -32,9 +33,9 @@ static int discard(struct ctr *c, const struct image *i, const char *snapshotter
 static int on_platform(struct ctr *c, const char *name, const char *platform,
 		       const char *snapshotter, struct err *err)
 {
-	struct image image _cleanup_image_ = {};
+	struct client_image image _cleanup_client_image_ = {};
 	struct err e = ERR_INIT;
-	int r = image_load(c, name, platform, &image, &e);
+	int r = client_image_load(c->client, &c->ctx, name, platform, &image, &e);
 
 	if (r == -ERR_NOT_FOUND)
 		return 0;

@@ -50,7 +50,7 @@ static int descend(struct ctr *c, struct descriptor target, const struct platfor
 			*ret_image = true;
 			return 0;
 		}
-		r = image_choose_child(ret, want, &target, err);
+		r = client_image_choose(ret, want, &target, err);
 		if (r < 0)
 			return r;
 	}
@@ -186,7 +186,7 @@ static int want_below(struct ctr *c, struct descriptor *d, const struct platform
 	if (!m.is_index)
 		return media_is_config(m.config.media_type) ? want_digest(c, w, m.config.digest)
 							    : 0;
-	if (image_choose_child(&m, host, d, NULL) < 0) {
+	if (client_image_choose(&m, host, d, NULL) < 0) {
 		d->digest = NULL;
 		return 0;
 	}

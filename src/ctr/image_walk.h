@@ -3,7 +3,8 @@
  * completeness, and the whole tree. */
 #pragma once
 
-#include "ctr/image.h"
+#include "client/image.h"
+#include "ctr/ctr.h"
 
 /* Adds the sizes of @target and of what of it is for @want. On failure *@sum has what was known
  * until then. */

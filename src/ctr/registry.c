@@ -142,7 +142,7 @@ static int read_user(struct ctr *c, struct registry *reg, struct err *err)
 		return err_set(err, ERR_INVALID_ARGUMENT, "either --user or --refresh");
 	reg->has_given = *user || *refresh;
 	if (*refresh)
-		reg->given = (struct docker_auth){.username = "", .secret = refresh, .token = true};
+		reg->given = (struct client_auth){.username = "", .secret = refresh, .token = true};
 	if (!*user)
 		return 0;
 	reg->given.username =
@@ -157,7 +157,7 @@ static int read_user(struct ctr *c, struct registry *reg, struct err *err)
 }
 
 int registry_credentials(const struct registry *reg, struct arena *a, const char *host,
-			 struct docker_auth *ret, struct err *err)
+			 struct client_auth *ret, struct err *err)
 {
 	if (!reg->has_given)
 		return docker_auth_load(a, host, reg->repository, ret, err);
@@ -166,7 +166,7 @@ int registry_credentials(const struct registry *reg, struct arena *a, const char
 }
 
 static int answer(void *arg, struct arena *a, const char *host, const char *reference,
-		  struct docker_auth *ret, struct err *err)
+		  struct client_auth *ret, struct err *err)
 {
 	const struct registry *reg = arg;
 
@@ -235,12 +235,12 @@ int registry_init(struct ctr *c, const char *reference, struct registry *ret, st
 	return 0;
 }
 
-int registry_attach(struct registry *reg, struct transfer *t, struct err *err)
+int registry_attach(struct registry *reg, struct client_transfer *t, struct err *err)
 {
 	const char *id;
 	int r;
 
-	r = transfer_add_auth(t, answer, reg, &id, err);
+	r = client_transfer_add_auth(t, answer, reg, &id, err);
 	if (r == 0)
 		reg->resolver.auth_stream = (char *)id;
 	return r;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ctr/ctr.h"
+#include "ctr/docker_auth.h"
 #include "ctr/transfer.h"
 
 extern const struct ctr_flag registry_flags[];
@@ -10,7 +11,7 @@ extern const struct ctr_flag registry_flags[];
 struct registry {
 	PB_TRANSFER_TYPES(OCIRegistry) message;
 	PB_TRANSFER_TYPES(RegistryResolver) resolver;
-	struct docker_auth given; /* --user, --refresh */
+	struct client_auth given; /* --user, --refresh */
 	bool has_given;
 	const char *repository; /* of the reference */
 	char *hosts_dir;	/* made for this transfer, NULL = none */
@@ -23,10 +24,10 @@ struct registry {
 int registry_init(struct ctr *c, const char *reference, struct registry *ret,
 		  struct err *err) _must_check_;
 /* Adds the stream for credentials. */
-int registry_attach(struct registry *r, struct transfer *t, struct err *err) _must_check_;
+int registry_attach(struct registry *r, struct client_transfer *t, struct err *err) _must_check_;
 /* What a registry that ctr talks to itself is told. -ERR_NOT_FOUND: nothing is known. */
 int registry_credentials(const struct registry *r, struct arena *a, const char *host,
-			 struct docker_auth *ret, struct err *err) _must_check_;
+			 struct client_auth *ret, struct err *err) _must_check_;
 void registry_done(struct registry *r);
 
 /* --platform flags (this host's when there are none) as messages in the arena. */

@@ -8,7 +8,7 @@ static int authenticate(void *arg, const char *host, const char *const *challeng
 			struct fetch_auth *ret, struct err *err)
 {
 	struct remote *r = arg;
-	struct docker_auth auth;
+	struct client_auth auth;
 	struct err e = ERR_INIT;
 	int x = registry_credentials(&r->registry, r->c->ctx.arena, host, &auth, &e);
 

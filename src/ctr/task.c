@@ -12,6 +12,7 @@
 #include <sys/signalfd.h>
 
 #include "base/fd.h"
+#include "client/process.h"
 #include "sys/cgroup.h"
 
 #define FIFO_DIR "/run/containerd/fifo"
@@ -20,7 +21,7 @@ struct process {
 	struct ctr *c;
 	const char *id, *exec_id;
 	const struct task_options *o;
-	struct task_io *io;
+	struct client_io *io;
 	struct client_wait *wait;
 	int signal_fd;
 };
@@ -80,12 +81,12 @@ static int open_io(struct process *p, struct err *err)
 	int r;
 
 	if (o->terminal && !o->detach && !o->null_io) {
-		r = task_io_check_terminal(err);
+		r = client_io_check_terminal(err);
 		if (r < 0)
 			return r;
 	}
-	return task_io_new(
-		&(struct task_io_options){
+	return client_io_new(
+		&(struct client_io_options){
 			.dir = *o->fifo_dir ? o->fifo_dir : FIFO_DIR,
 			.id = *p->exec_id ? p->exec_id : p->id,
 			.terminal = o->terminal,
@@ -100,7 +101,7 @@ static void process_done(struct process *p)
 	if (p->wait)
 		client_wait_free(p->wait);
 	if (p->io)
-		task_io_free(p->io);
+		client_io_free(p->io);
 	fd_closep(&p->signal_fd);
 }
 
@@ -112,7 +113,7 @@ static void resize(struct process *p)
 	struct err ignored = ERR_INIT;
 
 	/* The process may be gone by now. */
-	if (task_io_window(&width, &height) &&
+	if (client_io_window(&width, &height) &&
 	    client_task_resize(p->c->client, &p->c->ctx, p->id, p->exec_id, width, height,
 			       &ignored) < 0)
 		return;
@@ -150,7 +151,7 @@ static int supervise(struct process *p, int stdin_ended, uint32_t *ret_status, s
 			{.fd = client_wait_fd(p->wait), .events = POLLIN},
 			{.fd = p->signal_fd, .events = POLLIN},
 			{.fd = stdin_ended, .events = POLLIN},
-			{.fd = task_io_failed_fd(p->io), .events = POLLIN},
+			{.fd = client_io_failed_fd(p->io), .events = POLLIN},
 			{.fd = client_poll_fd(client), .events = POLLIN},
 		};
 		int n = poll(f, ARRAY_LEN(f), client_poll_timeout(client));
@@ -179,18 +180,18 @@ static int supervise(struct process *p, int stdin_ended, uint32_t *ret_status, s
 				return err_copy(err, &e);
 		}
 		if (f[3].revents)
-			return task_io_finish(p->io, err);
+			return client_io_finish(p->io, err);
 	}
 }
 
 /* The process has been started: until its end, its exit status. */
 static int stay(struct process *p, struct err *err)
 {
-	int stdin_ended = task_io_stdin_ended_fd(p->io);
+	int stdin_ended = client_io_stdin_ended_fd(p->io);
 	uint32_t status = 0;
 	int r;
 
-	r = task_io_run(p->io, err);
+	r = client_io_run(p->io, err);
 	if (r < 0)
 		return r;
 	if (p->o->terminal)
@@ -201,7 +202,7 @@ static int stay(struct process *p, struct err *err)
 	r = client_task_delete(p->c->client, &p->c->ctx, p->id, p->exec_id, NULL, err);
 	if (r < 0 && r != -ERR_NOT_FOUND)
 		return err_prefix(err, "delete the process");
-	r = task_io_finish(p->io, err);
+	r = client_io_finish(p->io, err);
 	return r < 0 ? r : (int)(status & 255);
 }
 
@@ -233,7 +234,7 @@ static int start(struct process *p, uint32_t pid, struct err *err)
 	if (r == 0 && !p->o->detach)
 		return stay(p, err);
 	if (r == 0)
-		task_io_leave(p->io);
+		client_io_leave(p->io);
 	return r;
 }
 
@@ -243,104 +244,32 @@ static void undo(struct process *p)
 {
 	struct err e = ERR_INIT;
 
-	if (task_io_finish(p->io, &e) < 0)
+	if (client_io_finish(p->io, &e) < 0)
 		e = ERR_INIT;
 	p->c->ctx.deadline = 0;
-	if (task_delete(p->c, p->id, p->exec_id, true, NULL, &e) < 0 && e.kind != ERR_NOT_FOUND &&
-	    e.kind != ERR_UNAVAILABLE)
+	if (client_task_remove(p->c->client, &p->c->ctx, p->id, p->exec_id, true, NULL, &e) < 0 &&
+	    e.kind != ERR_NOT_FOUND && e.kind != ERR_UNAVAILABLE)
 		ctr_warn("delete the process: %s", e.text);
 }
 
 /* ---- First process ---- */
 
-static bool needs_options(const struct task_options *o)
-{
-	return o->no_pivot || o->io_uid || o->io_gid;
-}
-
-/* The container's options with ours; *@ret NULL when there is nothing to say beyond what the
- * container's record holds. */
-static int task_runtime_options(struct ctr *c, const PB_CONTAINERS(Container) * container,
-				const struct task_options *o, Google__Protobuf__Any **ret,
-				struct err *err)
-{
-	PB_RUNC(Options) options = PB_RUNC_INIT(OPTIONS), *given = &options;
-	const Google__Protobuf__Any *any = container->runtime ? container->runtime->options : NULL;
-	Google__Protobuf__Any *out;
-	int r;
-
-	*ret = NULL;
-	if (!needs_options(o))
-		return 0;
-	if (any && streq(any->type_url, "containerd.runc.v1.Options")) {
-		r = rpc_unpack(c->ctx.arena, &containerd__runc__v1__options__descriptor,
-			       any->value.data, any->value.len, &given, err);
-		if (r < 0)
-			return r;
-	}
-	given->no_pivot_root = o->no_pivot;
-	given->io_uid = o->io_uid;
-	given->io_gid = o->io_gid;
-	out = arena_alloc(c->ctx.arena, sizeof(*out));
-	if (!out)
-		return err_nomem(err);
-	google__protobuf__any__init(out);
-	out->type_url = (char *)"containerd.runc.v1.Options";
-	out->value.data = rpc_pack(c->ctx.arena, &given->base, &out->value.len);
-	if (!out->value.data)
-		return err_nomem(err);
-	*ret = out;
-	return 0;
-}
-
-static int ask_container(struct process *p, struct client_mounts *ret_mounts,
-			 Google__Protobuf__Any **ret_options, struct err *err)
-{
-	PB_CONTAINERS(Container) * container;
-	struct ctr *c = p->c;
-	int r;
-
-	r = client_container_get(c->client, &c->ctx, p->id, &container, err);
-	if (r == 0 && *container->snapshot_key)
-		r = client_snapshot_mounts(c->client, &c->ctx, container->snapshotter,
-					   container->snapshot_key, ret_mounts, err);
-	return r < 0 ? r : task_runtime_options(c, container, p->o, ret_options, err);
-}
-
 static int create_task(struct process *p, uint32_t *ret_pid, struct err *err)
 {
-	PB_TASKS(CreateTaskRequest) req = PB_TASKS_INIT(CREATE_TASK_REQUEST);
-	PB_TASKS(CreateTaskResponse) * resp;
-	PB_TYPES(Descriptor) checkpoint = PB_TYPES_INIT(DESCRIPTOR);
-	struct client_mounts mounts = {};
-	struct ctr *c = p->c;
-	int r = 0;
+	struct client_task_options o = {
+		.no_pivot = p->o->no_pivot,
+		.io_uid = p->o->io_uid,
+		.io_gid = p->o->io_gid,
+		.terminal = p->o->terminal,
+		.rootfs = p->o->rootfs,
+		.checkpoint = p->o->checkpoint,
+	};
+	int r = open_io(p, err);
 
-	if (p->o->rootfs && !needs_options(p->o))
-		mounts = *p->o->rootfs;
-	else
-		r = ask_container(p, &mounts, &req.options, err);
-	if (r == 0)
-		r = open_io(p, err);
 	if (r < 0)
 		return r;
-	req.container_id = (char *)p->id;
-	req.rootfs = mounts.v;
-	req.n_rootfs = mounts.n;
-	req.stdin = (char *)task_io_stdin(p->io);
-	req.stdout = (char *)task_io_stdout(p->io);
-	req.stderr = (char *)task_io_stderr(p->io);
-	req.terminal = p->o->terminal;
-	if (p->o->checkpoint) {
-		checkpoint.media_type = (char *)p->o->checkpoint->media_type;
-		checkpoint.digest = (char *)p->o->checkpoint->digest;
-		checkpoint.size = p->o->checkpoint->size;
-		req.checkpoint = &checkpoint;
-	}
-	r = client_call(c->client, &c->ctx, PB_TASKS_SERVICE, "Create", &req.base, &resp, err);
-	if (r == 0)
-		*ret_pid = resp->pid;
-	return r;
+	o.io = p->io;
+	return client_task_create(p->c->client, &p->c->ctx, p->id, &o, ret_pid, err);
 }
 
 int task_run(struct ctr *c, const char *id, const struct task_options *o, struct err *err)
@@ -369,25 +298,11 @@ int task_run(struct ctr *c, const char *id, const struct task_options *o, struct
 
 static int create_exec(struct process *p, const char *json, size_t len, struct err *err)
 {
-	PB_TASKS(ExecProcessRequest) req = PB_TASKS_INIT(EXEC_PROCESS_REQUEST);
-	Google__Protobuf__Any spec = GOOGLE__PROTOBUF__ANY__INIT;
-	int r;
+	int r = open_io(p, err);
 
-	r = open_io(p, err);
-	if (r < 0)
-		return r;
-	spec.type_url = (char *)"types.containerd.io/opencontainers/runtime-spec/1/Process";
-	spec.value.data = (uint8_t *)json;
-	spec.value.len = len;
-	req.container_id = (char *)p->id;
-	req.exec_id = (char *)p->exec_id;
-	req.stdin = (char *)task_io_stdin(p->io);
-	req.stdout = (char *)task_io_stdout(p->io);
-	req.stderr = (char *)task_io_stderr(p->io);
-	req.terminal = p->o->terminal;
-	req.spec = &spec;
-	return client_call(p->c->client, &p->c->ctx, PB_TASKS_SERVICE, "Exec", &req.base, NULL,
-			   err);
+	return r < 0 ? r
+		     : client_task_exec(p->c->client, &p->c->ctx, p->id, p->exec_id, json, len,
+					p->o->terminal, p->io, err);
 }
 
 int task_exec(struct ctr *c, const char *id, const char *exec_id, const char *process, size_t len,
@@ -422,80 +337,20 @@ int task_attach(struct ctr *c, const char *id, struct err *err)
 		return r;
 	o.terminal = task->terminal;
 	if (o.terminal) {
-		r = task_io_check_terminal(err);
+		r = client_io_check_terminal(err);
 		if (r < 0)
 			return r;
 	}
 	r = block_signals(&p.signal_fd, err);
 	if (r == 0)
-		r = task_io_attach(task->stdin, task->stdout, task->stderr, task->terminal, &p.io,
-				   err);
+		r = client_io_attach(task->stdin, task->stdout, task->stderr, task->terminal, &p.io,
+				     err);
 	if (r == 0)
 		r = client_wait_new(c->client, &c->ctx, id, "", &p.wait, err);
 	if (r == 0)
 		r = stay(&p, err);
 	if (r >= 0)
-		task_io_remove_fifos(c->ctx.arena, task->stdin, task->stdout, task->stderr);
-	return r;
-}
-
-/* ---- Delete ---- */
-
-static int kill_and_wait(struct ctr *c, const char *id, const char *exec_id, struct err *err)
-{
-	struct client_wait *w _cleanup_(client_wait_freep) = NULL;
-	struct err e = ERR_INIT;
-	uint32_t status;
-	int r;
-
-	r = client_wait_new(c->client, &c->ctx, id, exec_id, &w, err);
-	if (r < 0)
-		return r;
-	r = client_task_kill(c->client, &c->ctx, id, exec_id, SIGKILL, !*exec_id, &e);
-	if (r < 0 && r != -ERR_NOT_FOUND && r != -ERR_FAILED_PRECONDITION)
-		return err_copy(err, &e);
-	/* What was never started is not waited for. */
-	return r == -ERR_FAILED_PRECONDITION ? 0 : client_wait_result(w, &status, err);
-}
-
-static int resume(struct ctr *c, const char *id, struct err *err)
-{
-	PB_TASKS(ResumeTaskRequest) req = PB_TASKS_INIT(RESUME_TASK_REQUEST);
-
-	req.container_id = (char *)id;
-	return client_call(c->client, &c->ctx, PB_TASKS_SERVICE, "Resume", &req.base, NULL, err);
-}
-
-int task_delete(struct ctr *c, const char *id, const char *exec_id, bool force,
-		uint32_t *ret_status, struct err *err)
-{
-	PB_TASK_TYPES(Process) * process;
-	int r;
-
-	r = client_task_get(c->client, &c->ctx, id, exec_id, &process, err);
-	if (r < 0)
-		return r;
-	if (process->status == CONTAINERD__V1__TYPES__STATUS__RUNNING ||
-	    process->status == CONTAINERD__V1__TYPES__STATUS__PAUSED) {
-		if (!force)
-			return err_set_raw(
-				err, ERR_FAILED_PRECONDITION,
-				"task must be stopped before deletion: %s: failed precondition",
-				process->status == CONTAINERD__V1__TYPES__STATUS__PAUSED
-					? "paused"
-					: "running");
-		/* A frozen process takes no signal. */
-		if (process->status == CONTAINERD__V1__TYPES__STATUS__PAUSED)
-			r = resume(c, id, err);
-		if (r == 0)
-			r = kill_and_wait(c, id, exec_id, err);
-		if (r < 0)
-			return r;
-	}
-	r = client_task_delete(c->client, &c->ctx, id, exec_id, ret_status, err);
-	if (r == 0)
-		task_io_remove_fifos(c->ctx.arena, process->stdin, process->stdout,
-				     process->stderr);
+		client_io_remove_fifos(c->ctx.arena, task->stdin, task->stdout, task->stderr);
 	return r;
 }
 
@@ -567,7 +422,7 @@ int task_clear(struct ctr *c, const char *id, struct err *err)
 
 	r = client_task_get(c->client, &c->ctx, id, "", &task, &e);
 	if (r == 0 && task->status == CONTAINERD__V1__TYPES__STATUS__STOPPED)
-		r = task_delete(c, id, "", false, NULL, &e);
+		r = client_task_remove(c->client, &c->ctx, id, "", false, NULL, &e);
 	return r == 0 || r == -ERR_NOT_FOUND ? 0 : err_copy(err, &e);
 }
 
@@ -582,7 +437,7 @@ int task_stop(struct ctr *c, const char *id, int signal, uint64_t seconds, struc
 		return r == -ERR_NOT_FOUND ? 0 : err_copy(err, &e);
 	/* A frozen process takes no signal. */
 	if (task->status == CONTAINERD__V1__TYPES__STATUS__PAUSED)
-		r = resume(c, id, err);
+		r = client_task_resume(c->client, &c->ctx, id, err);
 	if (r == 0 && task->status != CONTAINERD__V1__TYPES__STATUS__STOPPED)
 		r = signal_and_wait(c, id, signal, seconds, err);
 	return r < 0 ? r : task_clear(c, id, err);

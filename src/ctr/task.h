@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "ctr/ctr.h"
-#include "ctr/io.h"
+#include "client/process.h"
 #include "oci/descriptor.h"
 
 struct task_options {
@@ -39,10 +39,6 @@ int task_exec(struct ctr *c, const char *id, const char *exec_id, const char *pr
 	      const struct task_options *o, struct err *err) _must_check_;
 /* Joins a running task: copies its streams until it ends, deletes it, returns its exit status. */
 int task_attach(struct ctr *c, const char *id, struct err *err) _must_check_;
-
-/* Deletes a task and removes its FIFOs; with @force kills it first when it runs. */
-int task_delete(struct ctr *c, const char *id, const char *exec_id, bool force,
-		uint32_t *ret_status, struct err *err) _must_check_;
 
 /* Ends a task: the signal, after @seconds SIGKILL; then deletes it. A task that is not there, or
  * not any more, is stopped. */

@@ -56,15 +56,6 @@ static void put_v2(struct table *t, const Io__Containerd__Cgroups__V2__Metrics *
 	}
 }
 
-static const ProtobufCMessageDescriptor *metrics_type(const char *type_url)
-{
-	if (streq(type_url, "io.containerd.cgroups.v1.Metrics"))
-		return &io__containerd__cgroups__v1__metrics__descriptor;
-	if (streq(type_url, "io.containerd.cgroups.v2.Metrics"))
-		return &io__containerd__cgroups__v2__metrics__descriptor;
-	return NULL;
-}
-
 /* "2026-11-22 16:47:46.117478361 +0000 UTC": trailing zeroes of the fraction are dropped. */
 static const char *format_time(struct arena *a, const Google__Protobuf__Timestamp *t)
 {
@@ -81,40 +72,6 @@ static const char *format_time(struct arena *a, const Google__Protobuf__Timestam
 			fraction[n - 1] = '\0';
 	}
 	return str_or(arena_printf(a, "%s%s +0000 UTC", day, fraction), "-");
-}
-
-static int get_metrics(struct ctr *c, const char *id, PB_TYPES(Metric) * *ret,
-		       ProtobufCMessage **ret_data, struct err *err)
-{
-	PB_TASKS(MetricsRequest) req = PB_TASKS_INIT(METRICS_REQUEST);
-	const ProtobufCMessageDescriptor *type;
-	PB_TASKS(MetricsResponse) * resp;
-	PB_TASK_TYPES(Process) * task;
-	PB_TYPES(Metric) * m;
-	char *filter;
-	int r;
-
-	/* The text for a missing task comes from here. */
-	r = client_task_get(c->client, &c->ctx, id, "", &task, err);
-	if (r < 0)
-		return r;
-	filter = arena_printf(c->ctx.arena, "id==%s", id);
-	if (!filter)
-		return err_nomem(err);
-	req.filters = &filter;
-	req.n_filters = 1;
-	r = client_call(c->client, &c->ctx, PB_TASKS_SERVICE, "Metrics", &req.base, &resp, err);
-	if (r < 0)
-		return r;
-	if (resp->n_metrics == 0 || !resp->metrics[0]->data)
-		return err_set(err, ERR_NOT_FOUND, "metrics of task \"%s\"", id);
-	m = resp->metrics[0];
-	type = metrics_type(m->data->type_url);
-	if (!type)
-		return err_set(err, ERR_UNIMPLEMENTED, "metrics of type \"%s\"", m->data->type_url);
-	*ret = m;
-	return rpc_unpack(c->ctx.arena, type, m->data->value.data, m->data->value.len, ret_data,
-			  err);
 }
 
 static int print_json(const ProtobufCMessage *data, struct err *err)
@@ -135,7 +92,7 @@ int task_metrics_print(struct ctr *c, const char *id, bool json, struct err *err
 	PB_TYPES(Metric) * m;
 	int r;
 
-	r = get_metrics(c, id, &m, &data, err);
+	r = client_task_metrics(c->client, &c->ctx, id, &m, &data, err);
 	if (r < 0)
 		return r;
 	if (json)

@@ -82,5 +82,7 @@ int spec_add_device(json_t *spec, const char *host, const char *path, const char
 /* All capabilities, nothing masked or read-only, /sys and cgroups writable, no seccomp, no
  * AppArmor. Devices are separate. */
 int spec_set_privileged(json_t *spec, struct err *err) _must_check_;
+/* The host's network namespace, with its hosts file, resolv.conf and name. */
+int spec_set_host_network(json_t *spec, struct err *err) _must_check_;
 /* True on a host that has only cgroup v2: what spec_new() wants to know. */
 bool spec_host_unified(void);

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The parts of a spec that depend on this host: its capabilities and its devices. */
+/* The parts of a spec that depend on this host: its capabilities, its devices, its network.
+ */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include "base/path.h"
 #include "base/str.h"
@@ -224,4 +227,33 @@ bool spec_host_unified(void)
 	struct statfs s;
 
 	return statfs("/sys/fs/cgroup", &s) == 0 && s.f_type == CGROUP2_SUPER_MAGIC;
+}
+
+/* ---- Network ---- */
+
+static int bind_host_file(json_t *spec, const char *path, struct err *err)
+{
+	const char *options[] = {"rbind", "ro"};
+
+	return spec_add_mount(spec,
+			      &(struct mount){.type = "bind",
+					      .source = path,
+					      .target = path,
+					      .options = options,
+					      .n_options = 2},
+			      err);
+}
+
+int spec_set_host_network(json_t *spec, struct err *err)
+{
+	char name[HOST_NAME_MAX + 1] = "", assignment[HOST_NAME_MAX + 16];
+	int r;
+
+	gethostname(name, sizeof(name) - 1);
+	snprintf(assignment, sizeof(assignment), "HOSTNAME=%s", name);
+	spec_remove_namespace(spec, "network");
+	r = spec_set_env(spec, assignment, err);
+	if (r == 0)
+		r = bind_host_file(spec, "/etc/hosts", err);
+	return r < 0 ? r : bind_host_file(spec, "/etc/resolv.conf", err);
 }

@@ -107,15 +107,19 @@
  *  "streams":["error","stdin","stdout","stderr","resize"],"ports":[n,...],"create_ms":n,"idle_ms":n}
  * and the descriptor a socket for messages about it. Its end is the session's.
  *
- *  of a command:
- *  w>d {"opened":{}}                the client has opened all streams
- *  d>w {"run":{"stdin":bool,"stdout":bool,"stderr":bool}}   descriptors: a pipe's end for each
- *  w>d {"resize":{"width":n,"height":n}}    then no other until
- *  d>w {"resized":{}}
- *  d>w {"end":{"status":"text"}}    for the error stream, after all output; then the client is let
- * go of forwarded ports, each any number of times: w>d {"dial":{"id":n,"port":n}} d>w
- * {"dialed":{"id":n}}          descriptor: a connected stream socket; or d>w
- * {"dialed":{"id":n,"error":"text"}}
+ * Of a command:
+ *
+ *     w>d {"opened":{}}              the client has opened all streams
+ *     d>w {"run":{"stdin":bool,"stdout":bool,"stderr":bool}}   with a pipe's end for each
+ *     w>d {"resize":{"width":n,"height":n}}   no other before its answer
+ *     d>w {"resized":{}}
+ *     d>w {"end":{"status":"text"}}  for the error stream, after all output; the client is let go
+ *
+ * Of forwarded ports, any number of times:
+ *
+ *     w>d {"dial":{"id":n,"port":n}}
+ *     d>w {"dialed":{"id":n}}        with a connected stream socket, or
+ *     d>w {"dialed":{"id":n,"error":"text"}}
  *
  * A connection of a listener of kind "stream", after the TLS handshake:
  * w>d {"stream":{"listener":n}}     descriptor: a socket with the connection's bytes, without TLS

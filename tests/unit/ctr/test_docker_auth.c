@@ -26,7 +26,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-static int find(struct arena *a, const char *text, const char *host, struct docker_auth *ret)
+static int find(struct arena *a, const char *text, const char *host, struct client_auth *ret)
 {
 	struct err err = ERR_INIT;
 
@@ -38,7 +38,7 @@ static int find(struct arena *a, const char *text, const char *host, struct dock
 
 static void user_and_password_are_decoded(void **state)
 {
-	struct docker_auth auth;
+	struct client_auth auth;
 
 	assert_int_equal(find(*state, "{\"auths\":{\"reg:5000\":{\"auth\":\"" AUTH "\"}}}",
 			      "reg:5000", &auth),
@@ -67,7 +67,7 @@ static void entry_is_found_by_host_whatever_its_url(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		char *text = arena_printf(*state, "{\"auths\":{\"%s\":{\"auth\":\"" AUTH "\"}}}",
 					  cases[i].entry);
-		struct docker_auth auth;
+		struct client_auth auth;
 
 		assert_int_equal(find(*state, text, cases[i].host, &auth),
 				 cases[i].found ? 0 : -ERR_NOT_FOUND);
@@ -76,7 +76,7 @@ static void entry_is_found_by_host_whatever_its_url(void **state)
 
 static void identity_token_comes_before_the_password(void **state)
 {
-	struct docker_auth auth;
+	struct client_auth auth;
 
 	assert_int_equal(find(*state,
 			      "{\"auths\":{\"reg\":{\"auth\":\"" AUTH
@@ -90,7 +90,7 @@ static void identity_token_comes_before_the_password(void **state)
 
 static void plain_user_and_password_are_taken(void **state)
 {
-	struct docker_auth auth;
+	struct client_auth auth;
 
 	assert_int_equal(find(*state,
 			      "{\"auths\":{\"reg\":{\"username\":\"u\",\"password\":\"p\"}}}",
@@ -121,7 +121,7 @@ static void entries_that_cannot_be_read_are_errors(void **state)
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-		struct docker_auth auth;
+		struct client_auth auth;
 
 		assert_int_equal(find(*state, cases[i].text, "reg", &auth), cases[i].result);
 	}
@@ -132,7 +132,7 @@ static void file_is_found_by_environment_or_home(void **state)
 	static const char text[] = "{\"auths\":{\"reg\":{\"auth\":\"" AUTH "\"}}}";
 	char dir[] = "/tmp/test-docker-auth-XXXXXX";
 	struct err err = ERR_INIT;
-	struct docker_auth auth;
+	struct client_auth auth;
 
 	assert_non_null(mkdtemp(dir));
 	assert_int_equal(mkdir_p(path_join(*state, dir, ".docker"), 0700), 0);
@@ -165,7 +165,7 @@ static void longest_repository_wins(void **state)
 		{"team/app", "b"}, {"team/app/x", "b"},	 {"team/apple", "a"},
 		{"team", "a"},	   {"teams/app", "bob"}, {"", "bob"},
 	};
-	struct docker_auth auth;
+	struct client_auth auth;
 	struct err err = ERR_INIT;
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -194,7 +194,7 @@ static void helpers_are_asked_before_the_entries(void **state)
 		"\"auths\":{\"reg\":{\"auth\":\"" AUTH "\"},\"other\":{\"auth\":\"" AUTH "\"}}}";
 	char dir[] = "/tmp/test-docker-auth-XXXXXX";
 	const char *path = getenv("PATH");
-	struct docker_auth auth;
+	struct client_auth auth;
 
 	assert_non_null(mkdtemp(dir));
 	assert_int_equal(file_write(AT_FDCWD, path_join(*state, dir, "docker-credential-one"),
@@ -220,7 +220,7 @@ static void file_of_podman_is_found(void **state)
 	static const char text[] = "{\"auths\":{\"reg\":{\"auth\":\"" AUTH "\"}}}";
 	char dir[] = "/tmp/test-docker-auth-XXXXXX";
 	struct err err = ERR_INIT;
-	struct docker_auth auth;
+	struct client_auth auth;
 	char *file;
 
 	assert_non_null(mkdtemp(dir));

@@ -2,7 +2,7 @@
 /* One thread copies in both directions with poll(). Our standard input is read only while the FIFO
  * has taken what was read before, so a process that does not read slows us down and nothing else;
  * our outputs are written with plain blocking writes, so a slow reader slows the process down. */
-#include "ctr/io.h"
+#include "client/io.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,17 +18,19 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "client/internal.h"
 
 #define COPY_SIZE 32768
 
 enum { IN, OUT, ERR, STREAMS };
 
-struct task_io {
+struct client_io {
 	struct arena *arena;
 	char *path[STREAMS]; /* "" = none */
-	int fd[STREAMS];     /* ctr's ends, -1 = none */
+	int fd[STREAMS];     /* our ends, -1 = none */
+	int own[STREAMS];    /* what is copied from and to */
 	char *dir;	     /* made by us and removed with the FIFOs; NULL = somebody else's */
-	bool terminal;
+	bool terminal, given;
 	bool raw; /* saved is to be put back */
 	struct termios saved;
 	pthread_t thread;
@@ -41,14 +43,17 @@ struct task_io {
 	size_t pending_len;
 };
 
-static int io_alloc(struct task_io **ret, struct err *err)
+static int io_alloc(struct client_io **ret, struct err *err)
 {
-	struct task_io *io = calloc(1, sizeof(*io));
+	struct client_io *io = calloc(1, sizeof(*io));
 
 	if (!io)
 		return err_nomem(err);
 	for (int i = 0; i < STREAMS; i++)
 		io->fd[i] = -1;
+	io->own[IN] = STDIN_FILENO;
+	io->own[OUT] = STDOUT_FILENO;
+	io->own[ERR] = STDERR_FILENO;
 	io->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	io->stdin_ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	io->failed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -63,7 +68,7 @@ static int io_alloc(struct task_io **ret, struct err *err)
 	return 0;
 }
 
-static int make_dir(struct task_io *io, const char *parent, struct err *err)
+static int make_dir(struct client_io *io, const char *parent, struct err *err)
 {
 	char *dir;
 	int r;
@@ -80,13 +85,16 @@ static int make_dir(struct task_io *io, const char *parent, struct err *err)
 	return 0;
 }
 
-static int make_fifos(struct task_io *io, const char *id, struct err *err)
+static int make_fifos(struct client_io *io, const char *id, struct err *err)
 {
 	static const char *const suffix[] = {"stdin", "stdout", "stderr"};
 
 	for (int i = 0; i < (io->terminal ? ERR : STREAMS); i++) {
-		char *p = arena_printf(io->arena, "%s/%s-%s", io->dir, id, suffix[i]);
+		char *p;
 
+		if (io->own[i] < 0)
+			continue;
+		p = arena_printf(io->arena, "%s/%s-%s", io->dir, id, suffix[i]);
 		if (!p)
 			return err_nomem(err);
 		if (mkfifo(p, 0700) < 0)
@@ -96,7 +104,7 @@ static int make_fifos(struct task_io *io, const char *id, struct err *err)
 	return 0;
 }
 
-static int open_fifos(struct task_io *io, int in_flags, struct err *err)
+static int open_fifos(struct client_io *io, int in_flags, struct err *err)
 {
 	for (int i = 0; i < STREAMS; i++) {
 		struct stat st;
@@ -114,7 +122,7 @@ static int open_fifos(struct task_io *io, int in_flags, struct err *err)
 	return 0;
 }
 
-static int use_log(struct task_io *io, const struct task_io_options *o, struct err *err)
+static int use_log(struct client_io *io, const struct client_io_options *o, struct err *err)
 {
 	if (o->terminal)
 		return err_set(err, ERR_INVALID_ARGUMENT,
@@ -127,15 +135,18 @@ static int use_log(struct task_io *io, const struct task_io_options *o, struct e
 	return io->path[OUT] ? 0 : err_nomem(err);
 }
 
-int task_io_new(const struct task_io_options *o, struct task_io **ret, struct err *err)
+int client_io_new(const struct client_io_options *o, struct client_io **ret, struct err *err)
 {
-	struct task_io *io _cleanup_(task_io_freep) = NULL;
+	struct client_io *io _cleanup_(client_io_freep) = NULL;
 	int r;
 
 	r = io_alloc(&io, err);
 	if (r < 0)
 		return r;
 	io->terminal = o->terminal;
+	io->given = o->given;
+	if (o->given)
+		memcpy(io->own, o->fds, sizeof(io->own));
 	if (o->log_uri && *o->log_uri)
 		r = use_log(io, o, err);
 	else if (!o->null) {
@@ -151,10 +162,10 @@ int task_io_new(const struct task_io_options *o, struct task_io **ret, struct er
 	return 0;
 }
 
-int task_io_attach(const char *in, const char *out, const char *err_path, bool terminal,
-		   struct task_io **ret, struct err *err)
+int client_io_attach(const char *in, const char *out, const char *err_path, bool terminal,
+		     struct client_io **ret, struct err *err)
 {
-	struct task_io *io _cleanup_(task_io_freep) = NULL;
+	struct client_io *io _cleanup_(client_io_freep) = NULL;
 	int r;
 
 	r = io_alloc(&io, err);
@@ -176,34 +187,34 @@ int task_io_attach(const char *in, const char *out, const char *err_path, bool t
 	return 0;
 }
 
-const char *task_io_stdin(const struct task_io *io)
+const char *client_io_stdin(const struct client_io *io)
 {
 	return io->path[IN];
 }
 
-const char *task_io_stdout(const struct task_io *io)
+const char *client_io_stdout(const struct client_io *io)
 {
 	return io->path[OUT];
 }
 
-const char *task_io_stderr(const struct task_io *io)
+const char *client_io_stderr(const struct client_io *io)
 {
 	return io->path[ERR];
 }
 
-int task_io_stdin_ended_fd(const struct task_io *io)
+int client_io_stdin_ended_fd(const struct client_io *io)
 {
 	return io->fd[IN] >= 0 ? io->stdin_ended_fd : -1;
 }
 
-int task_io_failed_fd(const struct task_io *io)
+int client_io_failed_fd(const struct client_io *io)
 {
 	return io->failed_fd;
 }
 
 /* ---- The thread ---- */
 
-static void end_input(struct task_io *io)
+static void end_input(struct client_io *io)
 {
 	fd_closep(&io->fd[IN]);
 	io->fd[IN] = -1;
@@ -211,7 +222,7 @@ static void end_input(struct task_io *io)
 	eventfd_write(io->stdin_ended_fd, 1);
 }
 
-static void flush_input(struct task_io *io)
+static void flush_input(struct client_io *io)
 {
 	ssize_t n = write(io->fd[IN], io->pending, io->pending_len);
 
@@ -224,9 +235,9 @@ static void flush_input(struct task_io *io)
 	io->pending_len -= (size_t)n;
 }
 
-static void copy_input(struct task_io *io)
+static void copy_input(struct client_io *io)
 {
-	ssize_t n = read(STDIN_FILENO, io->pending, sizeof(io->pending));
+	ssize_t n = read(io->own[IN], io->pending, sizeof(io->pending));
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -240,7 +251,7 @@ static void copy_input(struct task_io *io)
 }
 
 /* Copies one piece; false when there is nothing now. */
-static bool copy_output(struct task_io *io, int stream)
+static bool copy_output(struct client_io *io, int stream)
 {
 	char b[COPY_SIZE];
 	ssize_t n = read(io->fd[stream], b, sizeof(b));
@@ -249,7 +260,7 @@ static bool copy_output(struct task_io *io, int stream)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return errno == EINTR;
 	if (n > 0) {
-		r = fd_write_full(stream == OUT ? STDOUT_FILENO : STDERR_FILENO, b, (size_t)n);
+		r = fd_write_full(io->own[stream], b, (size_t)n);
 		if (r == 0)
 			return true;
 		io->failed_errno = -r;
@@ -260,7 +271,7 @@ static bool copy_output(struct task_io *io, int stream)
 	return false;
 }
 
-static void drain_outputs(struct task_io *io)
+static void drain_outputs(struct client_io *io)
 {
 	for (int i = OUT; i < STREAMS; i++)
 		while (io->fd[i] >= 0 && copy_output(io, i))
@@ -269,7 +280,7 @@ static void drain_outputs(struct task_io *io)
 
 static void *io_thread(void *arg)
 {
-	struct task_io *io = arg;
+	struct client_io *io = arg;
 
 	for (;;) {
 		bool flushing = io->pending_len > 0;
@@ -277,7 +288,7 @@ static void *io_thread(void *arg)
 			{.fd = io->stop_fd, .events = POLLIN},
 			{.fd = io->fd[OUT], .events = POLLIN},
 			{.fd = io->fd[ERR], .events = POLLIN},
-			{.fd = io->fd[IN] >= 0 ? (flushing ? io->fd[IN] : STDIN_FILENO) : -1,
+			{.fd = io->fd[IN] >= 0 ? (flushing ? io->fd[IN] : io->own[IN]) : -1,
 			 .events = flushing ? POLLOUT : POLLIN},
 		};
 
@@ -298,7 +309,7 @@ static void *io_thread(void *arg)
 	return NULL;
 }
 
-static int make_raw(struct task_io *io, struct err *err)
+static int make_raw(struct client_io *io, struct err *err)
 {
 	struct termios t;
 
@@ -312,7 +323,7 @@ static int make_raw(struct task_io *io, struct err *err)
 	return 0;
 }
 
-static void restore_terminal(struct task_io *io)
+static void restore_terminal(struct client_io *io)
 {
 	if (!io->raw)
 		return;
@@ -320,24 +331,24 @@ static void restore_terminal(struct task_io *io)
 	io->raw = false;
 }
 
-int task_io_run(struct task_io *io, struct err *err)
+int client_io_run(struct client_io *io, struct err *err)
 {
 	int r = 0;
 
 	if (io->fd[IN] < 0 && io->fd[OUT] < 0 && io->fd[ERR] < 0)
 		return 0;
-	if (io->terminal)
+	if (io->terminal && !io->given)
 		r = make_raw(io, err);
 	if (r < 0)
 		return r;
-	r = pthread_create(&io->thread, NULL, io_thread, io);
-	if (r > 0)
+	r = client_thread_start(&io->thread, io_thread, io);
+	if (r < 0)
 		return err_errno(err, r, "start a thread");
 	io->running = true;
 	return 0;
 }
 
-static void io_stop(struct task_io *io)
+static void io_stop(struct client_io *io)
 {
 	if (io->running) {
 		eventfd_write(io->stop_fd, 1);
@@ -347,7 +358,7 @@ static void io_stop(struct task_io *io)
 	restore_terminal(io);
 }
 
-int task_io_finish(struct task_io *io, struct err *err)
+int client_io_finish(struct client_io *io, struct err *err)
 {
 	io_stop(io);
 	return io->failed_errno
@@ -355,12 +366,12 @@ int task_io_finish(struct task_io *io, struct err *err)
 		       : 0;
 }
 
-void task_io_leave(struct task_io *io)
+void client_io_leave(struct client_io *io)
 {
 	io->dir = NULL;
 }
 
-void task_io_free(struct task_io *io)
+void client_io_free(struct client_io *io)
 {
 	io_stop(io);
 	for (int i = 0; i < STREAMS; i++) {
@@ -379,7 +390,7 @@ void task_io_free(struct task_io *io)
 
 /* ---- Terminal, leftovers ---- */
 
-int task_io_check_terminal(struct err *err)
+int client_io_check_terminal(struct err *err)
 {
 	if (!isatty(STDIN_FILENO))
 		return err_set(err, ERR_FAILED_PRECONDITION,
@@ -387,7 +398,7 @@ int task_io_check_terminal(struct err *err)
 	return 0;
 }
 
-bool task_io_window(uint32_t *ret_width, uint32_t *ret_height)
+bool client_io_window(uint32_t *ret_width, uint32_t *ret_height)
 {
 	struct winsize w;
 
@@ -398,7 +409,7 @@ bool task_io_window(uint32_t *ret_width, uint32_t *ret_height)
 	return true;
 }
 
-void task_io_remove_fifos(struct arena *a, const char *in, const char *out, const char *err_path)
+void client_io_remove_fifos(struct arena *a, const char *in, const char *out, const char *err_path)
 {
 	const char *paths[] = {in, out, err_path};
 	const char *dir = NULL;

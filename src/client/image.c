@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Documents are read whole and checked against their digests by the client library; sizes and depth
  * are limited here. */
-#include "ctr/image.h"
+#include "client/image.h"
 
 #include <limits.h>
 
+#include "base/digest.h"
+#include "base/str.h"
 #include "base/time.h"
 #include "oci/manifest.h"
 #include "oci/platform.h"
@@ -14,8 +16,8 @@
 #define LAYERS_MAX 1024
 
 /* Of an index: the child that suits @want best; one without a platform comes last. */
-int image_choose_child(const struct manifest *m, const struct platform *want,
-		       struct descriptor *ret, struct err *err)
+int client_image_choose(const struct manifest *m, const struct platform *want,
+			struct descriptor *ret, struct err *err)
 {
 	const struct manifest_child *best = NULL;
 	int best_rank = -1;
@@ -39,8 +41,9 @@ int image_choose_child(const struct manifest *m, const struct platform *want,
 	return 0;
 }
 
-static int find_manifest(struct ctr *c, struct descriptor target, const struct platform *want,
-			 struct manifest *ret, const char **ret_digest, struct err *err)
+static int find_manifest(struct client *c, struct ctx *ctx, struct descriptor target,
+			 const struct platform *want, struct manifest *ret, const char **ret_digest,
+			 struct err *err)
 {
 	for (int depth = 0; depth < INDEX_DEPTH_MAX; depth++) {
 		const char *what = media_is_index(target.media_type) ? "index" : "manifest";
@@ -48,35 +51,35 @@ static int find_manifest(struct ctr *c, struct descriptor target, const struct p
 		char *text;
 		int r;
 
-		r = client_content_read(c->client, &c->ctx, target.digest, MANIFEST_MAX, &text,
-					&len, err);
+		r = client_content_read(c, ctx, target.digest, MANIFEST_MAX, &text, &len, err);
 		if (r < 0)
 			return err_prefix(err, "read the %s", what);
-		r = manifest_parse(c->ctx.arena, target.media_type, text, len, ret, err);
+		r = manifest_parse(ctx->arena, target.media_type, text, len, ret, err);
 		if (r < 0)
 			return err_prefix(err, "%s %s", what, target.digest);
 		if (!ret->is_index) {
 			*ret_digest = target.digest;
 			return 0;
 		}
-		r = image_choose_child(ret, want, &target, err);
+		r = client_image_choose(ret, want, &target, err);
 		if (r < 0)
 			return r;
 	}
 	return err_set(err, ERR_INVALID_ARGUMENT, "index is nested too deeply");
 }
 
-static int load_config(struct ctr *c, const struct manifest *m, struct image *i, struct err *err)
+static int load_config(struct client *c, struct ctx *ctx, const struct manifest *m,
+		       struct client_image *i, struct err *err)
 {
 	struct image_config config;
 	size_t len;
 	char *text;
 	int r;
 
-	r = client_content_read(c->client, &c->ctx, m->config.digest, CONFIG_MAX, &text, &len, err);
+	r = client_content_read(c, ctx, m->config.digest, CONFIG_MAX, &text, &len, err);
 	if (r < 0)
 		return err_prefix(err, "read the configuration");
-	r = image_config_parse(c->ctx.arena, text, len, &config, err);
+	r = image_config_parse(ctx->arena, text, len, &config, err);
 	if (r == 0)
 		r = json_parse(text, len, &i->document, err);
 	if (r < 0)
@@ -90,14 +93,14 @@ static int load_config(struct ctr *c, const struct manifest *m, struct image *i,
 	i->layers = m->layers;
 	i->diff_ids = config.diff_ids;
 	i->n_layers = m->n_layers;
-	i->chain_id = i->n_layers ? chain_id(c->ctx.arena, i->diff_ids, i->n_layers) : "";
+	i->chain_id = i->n_layers ? chain_id(ctx->arena, i->diff_ids, i->n_layers) : "";
 	return i->chain_id ? 0 : err_nomem(err);
 }
 
-int image_load(struct ctr *c, const char *name, const char *platform, struct image *ret,
-	       struct err *err)
+int client_image_load(struct client *c, struct ctx *ctx, const char *name, const char *platform,
+		      struct client_image *ret, struct err *err)
 {
-	struct image i _cleanup_image_ = {.name = name};
+	struct client_image i _cleanup_client_image_ = {.name = name};
 	struct descriptor target;
 	PB_IMAGES(Image) * record;
 	struct manifest manifest;
@@ -105,20 +108,20 @@ int image_load(struct ctr *c, const char *name, const char *platform, struct ima
 	int r;
 
 	if (*platform)
-		r = platform_parse(c->ctx.arena, platform, &want, err);
+		r = platform_parse(ctx->arena, platform, &want, err);
 	else
-		r = platform_host(c->ctx.arena, &want) < 0 ? err_nomem(err) : 0;
+		r = platform_host(ctx->arena, &want) < 0 ? err_nomem(err) : 0;
 	if (r == 0)
-		r = client_image_get(c->client, &c->ctx, name, &record, err);
+		r = client_image_get(c, ctx, name, &record, err);
 	if (r < 0)
 		return r;
-	if (PB_LABELS_IN(c->ctx.arena, record->labels, record->n_labels, &i.labels) < 0)
+	if (PB_LABELS_IN(ctx->arena, record->labels, record->n_labels, &i.labels) < 0)
 		return err_nomem(err);
 	target = (struct descriptor){.media_type = record->target->media_type,
 				     .digest = record->target->digest};
-	r = find_manifest(c, target, &want, &manifest, &i.manifest_digest, err);
+	r = find_manifest(c, ctx, target, &want, &manifest, &i.manifest_digest, err);
 	if (r == 0)
-		r = load_config(c, &manifest, &i, err);
+		r = load_config(c, ctx, &manifest, &i, err);
 	if (r < 0)
 		return err_prefix(err, "image \"%s\"", name);
 	*ret = i;
@@ -126,7 +129,7 @@ int image_load(struct ctr *c, const char *name, const char *platform, struct ima
 	return 0;
 }
 
-void image_done(struct image *i)
+void client_image_done(struct client_image *i)
 {
 	json_decref(i->document);
 	i->document = NULL;
@@ -134,7 +137,7 @@ void image_done(struct image *i)
 
 /* ---- Unpack ---- */
 
-static int apply_layer(struct ctr *c, const struct image *i, size_t n,
+static int apply_layer(struct client *c, struct ctx *ctx, const struct client_image *i, size_t n,
 		       const struct client_mounts *mounts, bool sync_fs, struct err *err)
 {
 	PB_DIFF(ApplyRequest) req = PB_DIFF_INIT(APPLY_REQUEST);
@@ -149,7 +152,7 @@ static int apply_layer(struct ctr *c, const struct image *i, size_t n,
 	req.mounts = mounts->v;
 	req.n_mounts = mounts->n;
 	req.sync_fs = sync_fs;
-	r = client_call(c->client, &c->ctx, PB_DIFF_SERVICE, "Apply", &req.base, &resp, err);
+	r = client_call(c, ctx, PB_DIFF_SERVICE, "Apply", &req.base, &resp, err);
 	if (r < 0)
 		return r;
 	if (!resp->applied || !streq(resp->applied->digest, i->diff_ids[n]))
@@ -170,8 +173,9 @@ static int layer_labels(struct arena *a, const char *chain, const char *parent, 
 	return 0;
 }
 
-static int unpack_layer(struct ctr *c, const struct image *i, size_t n, const char *snapshotter,
-			const char *parent, const char *chain, bool sync_fs, struct err *err)
+static int unpack_layer(struct client *c, struct ctx *ctx, const struct client_image *i, size_t n,
+			const char *snapshotter, const char *parent, const char *chain,
+			bool sync_fs, struct err *err)
 {
 	struct timespec now = time_now();
 	struct client_mounts mounts;
@@ -182,81 +186,60 @@ static int unpack_layer(struct ctr *c, const struct image *i, size_t n, const ch
 	int r;
 
 	random_bytes(tail, sizeof(tail));
-	key = arena_printf(c->ctx.arena, "extract-%09ld-%02x%02x%02x %s", now.tv_nsec, tail[0],
+	key = arena_printf(ctx->arena, "extract-%09ld-%02x%02x%02x %s", now.tv_nsec, tail[0],
 			   tail[1], tail[2], chain);
 	if (!key)
 		return err_nomem(err);
-	r = layer_labels(c->ctx.arena, chain, parent, i->diff_ids[n], &labels, err);
+	r = layer_labels(ctx->arena, chain, parent, i->diff_ids[n], &labels, err);
 	if (r < 0)
 		return r;
-	r = client_snapshot_prepare(c->client, &c->ctx, snapshotter, key, parent, false, &labels,
-				    &mounts, err);
+	r = client_snapshot_prepare(c, ctx, snapshotter, key, parent, false, &labels, &mounts, err);
 	if (r == -ERR_ALREADY_EXISTS)
 		return 0; /* by label: the finished snapshot is there */
 	if (r < 0)
 		return r;
-	r = apply_layer(c, i, n, &mounts, sync_fs, err);
+	r = apply_layer(c, ctx, i, n, &mounts, sync_fs, err);
 	if (r == 0)
-		r = client_snapshot_commit(c->client, &c->ctx, snapshotter, chain, key, &labels,
-					   err);
-	if (r < 0 && client_snapshot_remove(c->client, &c->ctx, snapshotter, key, &e) < 0 &&
-	    e.kind != ERR_NOT_FOUND)
-		ctr_warn("remove snapshot \"%s\": %s", key, e.text);
+		r = client_snapshot_commit(c, ctx, snapshotter, chain, key, &labels, err);
+	/* One that stays goes with the lease. */
+	if (r < 0 && client_snapshot_remove(c, ctx, snapshotter, key, &e) < 0)
+		e = ERR_INIT;
 	/* Somebody else was faster. */
 	return r == -ERR_ALREADY_EXISTS ? 0 : r;
 }
 
-static int set_content_label(struct ctr *c, const char *digest, const char *key, const char *value,
-			     struct err *err)
-{
-	PB_CONTENT(UpdateRequest) req = PB_CONTENT_INIT(UPDATE_REQUEST);
-	PB_CONTENT(Info) info = PB_CONTENT_INIT(INFO);
-	Google__Protobuf__FieldMask mask = GOOGLE__PROTOBUF__FIELD_MASK__INIT;
-	char *path = arena_printf(c->ctx.arena, "labels.%s", key);
-	struct labels l = {};
-
-	if (!path || labels_set(c->ctx.arena, &l, key, value) < 0 ||
-	    PB_LABELS_OUT(c->ctx.arena, &l,
-			  &containerd__services__content__v1__info__labels_entry__descriptor,
-			  info.labels, info.n_labels) < 0)
-		return err_nomem(err);
-	info.digest = (char *)digest;
-	mask.paths = &path;
-	mask.n_paths = 1;
-	req.info = &info;
-	req.update_mask = &mask;
-	return client_call(c->client, &c->ctx, PB_CONTENT_SERVICE, "Update", &req.base, NULL, err);
-}
-
-int image_unpack(struct ctr *c, const struct image *i, const char *snapshotter, bool sync_fs,
-		 struct err *err)
+int client_image_unpack(struct client *c, struct ctx *ctx, const struct client_image *i,
+			const char *snapshotter, bool sync_fs, struct err *err)
 {
 	const char *parent = "";
 	PB_SNAPSHOTS(Info) * info;
+	struct labels labels = {};
 	const char *label;
 	int r;
 
 	if (i->n_layers == 0)
 		return 0;
-	r = client_snapshot_stat(c->client, &c->ctx, snapshotter, i->chain_id, &info, err);
+	r = client_snapshot_stat(c, ctx, snapshotter, i->chain_id, &info, err);
 	if (r != -ERR_NOT_FOUND)
 		return r;
 	for (size_t n = 0; n < i->n_layers; n++) {
-		const char *chain = chain_id(c->ctx.arena, i->diff_ids, n + 1);
+		const char *chain = chain_id(ctx->arena, i->diff_ids, n + 1);
 
 		if (!chain)
 			return err_nomem(err);
-		r = client_snapshot_stat(c->client, &c->ctx, snapshotter, chain, &info, err);
+		r = client_snapshot_stat(c, ctx, snapshotter, chain, &info, err);
 		if (r == -ERR_NOT_FOUND)
-			r = unpack_layer(c, i, n, snapshotter, parent, chain, sync_fs, err);
+			r = unpack_layer(c, ctx, i, n, snapshotter, parent, chain, sync_fs, err);
 		if (r < 0)
 			return err_prefix(err, "unpack layer %s of image \"%s\"",
 					  i->layers[n].digest, i->name);
 		parent = chain;
 	}
-	label = arena_printf(c->ctx.arena, "containerd.io/gc.ref.snapshot.%s", snapshotter);
+	label = arena_printf(ctx->arena, "containerd.io/gc.ref.snapshot.%s", snapshotter);
 	if (!label)
 		return err_nomem(err);
 	/* From now on the image keeps the snapshots. */
-	return set_content_label(c, i->config_digest, label, i->chain_id, err);
+	if (labels_set(ctx->arena, &labels, label, i->chain_id) < 0)
+		return err_nomem(err);
+	return client_content_set_labels(c, ctx, i->config_digest, &labels, err);
 }

@@ -11,5 +11,5 @@
 
 /* See user_resolve(). @dir: a root file system that is there already; NULL = @mounts. Files that
  * are missing count as empty. */
-int rootfs_user(struct arena *a, const char *dir, const struct client_mounts *mounts,
-		const char *user, struct user_ids *ret, struct err *err) _must_check_;
+int client_rootfs_user(struct arena *a, const char *dir, const struct client_mounts *mounts,
+		       const char *user, struct user_ids *ret, struct err *err) _must_check_;

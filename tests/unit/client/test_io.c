@@ -18,7 +18,7 @@
 
 #include "base/fd.h"
 #include "base/path.h"
-#include "ctr/io.h"
+#include "client/io.h"
 
 struct fixture {
 	char dir[32];
@@ -59,12 +59,12 @@ static int teardown(void **state)
 	return 0;
 }
 
-static struct task_io *make(struct fixture *f)
+static struct client_io *make(struct fixture *f)
 {
-	struct task_io *io;
+	struct client_io *io;
 	struct err err;
 
-	if (task_io_new(&(struct task_io_options){.dir = f->dir, .id = "x"}, &io, &err) < 0)
+	if (client_io_new(&(struct client_io_options){.dir = f->dir, .id = "x"}, &io, &err) < 0)
 		fail_msg("%s", err.text);
 	return io;
 }
@@ -91,82 +91,82 @@ static void read_exactly(int fd, const char *want)
 static void output_that_is_left_at_the_end_is_copied(void **state)
 {
 	struct fixture *f = *state;
-	struct task_io *io = make(f);
+	struct client_io *io = make(f);
 	struct err err;
-	int out = open(task_io_stdout(io), O_WRONLY);
+	int out = open(client_io_stdout(io), O_WRONLY);
 
 	assert_true(out >= 0);
-	assert_int_equal(task_io_run(io, &err), 0);
+	assert_int_equal(client_io_run(io, &err), 0);
 	assert_int_equal(write(out, "first ", 6), 6);
 	read_exactly(f->out[0], "first ");
 	assert_int_equal(write(out, "last", 4), 4);
 	close(out);
-	assert_int_equal(task_io_finish(io, &err), 0);
+	assert_int_equal(client_io_finish(io, &err), 0);
 	read_exactly(f->out[0], "last");
-	task_io_free(io);
+	client_io_free(io);
 	assert_int_equal(entries(f->dir), 0);
 }
 
 static void a_shim_that_keeps_its_ends_open_does_not_hold_us(void **state)
 {
 	struct fixture *f = *state;
-	struct task_io *io = make(f);
+	struct client_io *io = make(f);
 	struct err err;
-	int out = open(task_io_stdout(io), O_RDWR);
+	int out = open(client_io_stdout(io), O_RDWR);
 
-	assert_int_equal(task_io_run(io, &err), 0);
+	assert_int_equal(client_io_run(io, &err), 0);
 	assert_int_equal(write(out, "x", 1), 1);
-	assert_int_equal(task_io_finish(io, &err), 0);
-	task_io_free(io);
+	assert_int_equal(client_io_finish(io, &err), 0);
+	client_io_free(io);
 	close(out);
 }
 
 static void a_shim_that_never_comes_does_not_hold_us(void **state)
 {
-	struct task_io *io = make(*state);
+	struct client_io *io = make(*state);
 	struct err err;
 
-	assert_int_equal(task_io_run(io, &err), 0);
-	assert_int_equal(task_io_finish(io, &err), 0);
-	task_io_free(io);
+	assert_int_equal(client_io_run(io, &err), 0);
+	assert_int_equal(client_io_finish(io, &err), 0);
+	client_io_free(io);
 }
 
 static void end_of_our_input_is_told_after_its_data(void **state)
 {
 	struct fixture *f = *state;
-	struct task_io *io = make(f);
+	struct client_io *io = make(f);
 	struct err err;
-	int in = open(task_io_stdin(io), O_RDONLY);
-	struct pollfd p = {.fd = task_io_stdin_ended_fd(io), .events = POLLIN};
+	int in = open(client_io_stdin(io), O_RDONLY);
+	struct pollfd p = {.fd = client_io_stdin_ended_fd(io), .events = POLLIN};
 
 	assert_true(p.fd >= 0);
-	assert_int_equal(task_io_run(io, &err), 0);
+	assert_int_equal(client_io_run(io, &err), 0);
 	assert_int_equal(write(f->in[1], "hello", 5), 5);
 	read_exactly(in, "hello");
 	assert_int_equal(poll(&p, 1, 0), 0);
 	fd_closep(&f->in[1]);
 	f->in[1] = -1;
 	assert_int_equal(poll(&p, 1, 10000), 1);
-	assert_int_equal(task_io_finish(io, &err), 0);
-	task_io_free(io);
+	assert_int_equal(client_io_finish(io, &err), 0);
+	client_io_free(io);
 	close(in);
 }
 
 static void a_closed_output_is_reported(void **state)
 {
 	struct fixture *f = *state;
-	struct task_io *io = make(f);
+	struct client_io *io = make(f);
 	struct err err;
-	int out = open(task_io_stdout(io), O_WRONLY);
-	struct pollfd p = {.fd = task_io_failed_fd(io), .events = POLLIN};
+	int out = open(client_io_stdout(io), O_WRONLY);
+	struct pollfd p = {.fd = client_io_failed_fd(io), .events = POLLIN};
 
 	fd_closep(&f->out[0]);
 	f->out[0] = -1;
-	assert_int_equal(task_io_run(io, &err), 0);
+	assert_int_equal(client_io_run(io, &err), 0);
 	assert_int_equal(write(out, "x", 1), 1);
 	assert_int_equal(poll(&p, 1, 10000), 1);
-	assert_int_equal(task_io_finish(io, &err), -ERR_UNAVAILABLE);
-	task_io_free(io);
+	assert_int_equal(client_io_finish(io, &err), -ERR_UNAVAILABLE);
+	client_io_free(io);
 	close(out);
 }
 
@@ -174,34 +174,35 @@ static void left_fifos_stay_until_they_are_removed(void **state)
 {
 	struct arena *a _cleanup_arena_ = arena_new(0);
 	struct fixture *f = *state;
-	struct task_io *io = make(f);
-	char *in = arena_strdup(a, task_io_stdin(io)), *out = arena_strdup(a, task_io_stdout(io));
-	char *errors = arena_strdup(a, task_io_stderr(io));
+	struct client_io *io = make(f);
+	char *in = arena_strdup(a, client_io_stdin(io)),
+	     *out = arena_strdup(a, client_io_stdout(io));
+	char *errors = arena_strdup(a, client_io_stderr(io));
 
-	task_io_leave(io);
-	task_io_free(io);
+	client_io_leave(io);
+	client_io_free(io);
 	assert_int_equal(entries(f->dir), 1);
 	assert_int_equal(access(out, F_OK), 0);
-	task_io_remove_fifos(a, in, out, errors);
+	client_io_remove_fifos(a, in, out, errors);
 	assert_int_equal(entries(f->dir), 0);
 }
 
 static void log_uri_needs_a_scheme_and_no_terminal(void **state)
 {
-	struct task_io *io;
+	struct client_io *io;
 	struct err err;
 
-	assert_int_equal(task_io_new(&(struct task_io_options){.log_uri = "/x"}, &io, &err),
+	assert_int_equal(client_io_new(&(struct client_io_options){.log_uri = "/x"}, &io, &err),
 			 -ERR_INVALID_ARGUMENT);
 	assert_int_equal(
-		task_io_new(&(struct task_io_options){.log_uri = "file:///x", .terminal = true},
-			    &io, &err),
+		client_io_new(&(struct client_io_options){.log_uri = "file:///x", .terminal = true},
+			      &io, &err),
 		-ERR_INVALID_ARGUMENT);
-	assert_int_equal(task_io_new(&(struct task_io_options){.log_uri = "file:///x"}, &io, &err),
-			 0);
-	assert_string_equal(task_io_stdin(io), "");
-	assert_string_equal(task_io_stdout(io), "file:///x");
-	task_io_free(io);
+	assert_int_equal(
+		client_io_new(&(struct client_io_options){.log_uri = "file:///x"}, &io, &err), 0);
+	assert_string_equal(client_io_stdin(io), "");
+	assert_string_equal(client_io_stdout(io), "file:///x");
+	client_io_free(io);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

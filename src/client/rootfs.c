@@ -5,7 +5,7 @@
  *
  * The thread leaves the process's mount namespace for a private copy, so what it mounts is gone
  * with it whatever happens. The paths are somebody else's: they are opened below the root only. */
-#include "ctr/rootfs.h"
+#include "client/rootfs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -238,8 +238,8 @@ static int lookup_mounted(struct lookup *l, struct err *err)
 	return l->result < 0 ? err_copy(err, &l->err) : 0;
 }
 
-int rootfs_user(struct arena *a, const char *dir, const struct client_mounts *mounts,
-		const char *user, struct user_ids *ret, struct err *err)
+int client_rootfs_user(struct arena *a, const char *dir, const struct client_mounts *mounts,
+		       const char *user, struct user_ids *ret, struct err *err)
 {
 	struct lookup l = {.arena = a, .mounts = mounts, .dir = dir, .err = ERR_INIT};
 	int r;

@@ -18,7 +18,7 @@
 
 #include "base/fd.h"
 #include "base/path.h"
-#include "ctr/rootfs.h"
+#include "client/rootfs.h"
 
 struct fixture {
 	struct arena *arena;
@@ -81,7 +81,7 @@ static void put(struct fixture *f, const char *layer, const char *name, const ch
 static int look_up(struct fixture *f)
 {
 	struct user_ids u;
-	int r = rootfs_user(f->arena, NULL, &f->list, "alice", &u, NULL);
+	int r = client_rootfs_user(f->arena, NULL, &f->list, "alice", &u, NULL);
 
 	return r < 0 ? r : (int)u.uid;
 }
