@@ -32,7 +32,7 @@ struct cri_options {
 	struct mount_manager *mounts;
 	struct transfer *transfer;
 	const struct cri_config *config;
-	struct nri *nri; /* NULL = disabled; outlives the CRI */
+	struct nri *nri;	  /* NULL = disabled; outlives the CRI */
 	const char *root, *state; /* directories of the plugin */
 	const char *version;
 	/* All sandbox controllers; the CRI's own is added by cri_new(). */

@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "cri/nri_internal.h"
-#include "sys/apparmor.h"
+#include "oci/apparmor.h"
 #include "oci/cdi.h"
 #include "oci/spec.h"
 
@@ -164,6 +164,6 @@ int cri_devices_inject(struct ctx *ctx, struct cri *c, struct cri_container *k, 
 	r = nri_classes_apply(c, spec, &classes, err);
 	const char *profile = json_str(json_obj(spec, "process"), "apparmorProfile", "");
 	if (r == 0 && streq(profile, DEFAULT_APPARMOR))
-		r = apparmor_profile_ensure(ctx, profile, err);
+		r = apparmor_load_default(ctx, NULL, profile, err);
 	return r;
 }

@@ -11,12 +11,12 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "cri/spec_internal.h"
+#include "oci/apparmor.h"
 #include "oci/seccomp.h"
 #include "oci/user.h"
 
 #define FILE_MAX (4u << 20)
 #define DEFAULT_APPARMOR "cri-containerd.apparmor.d"
-#define PROFILES "/sys/kernel/security/apparmor/profiles"
 #define RUNTIME_DEFAULT RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__RuntimeDefault
 #define UNCONFINED RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Unconfined
 #define LOCALHOST RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost
@@ -252,36 +252,13 @@ int spec_part_seccomp(struct arena *a, json_t *spec, const CRI(SecurityProfile) 
 
 /* ---- AppArmor ---- */
 
-static bool apparmor_enabled(void)
-{
-	char on = 0;
-	_cleanup_close_ int fd =
-		open("/sys/module/apparmor/parameters/enabled", O_RDONLY | O_CLOEXEC);
-
-	return fd >= 0 && fd_read_full(fd, &on, 1) == 1 && on == 'Y';
-}
-
-static int profile_loaded(struct arena *a, const char *name, struct err *err)
-{
-	char *text;
-	size_t n, len = strlen(name);
-	int r = file_read(a, AT_FDCWD, PROFILES, FILE_MAX, &text, &n);
-
-	if (r < 0)
-		return err_errno(err, r, "read " PROFILES);
-	for (char *p = text; p && *p; p = strchr(p, '\n') ? strchr(p, '\n') + 1 : NULL)
-		if (strncmp(p, name, len) == 0 && str_has_prefix(p + len, " ("))
-			return 0;
-	return err_set(err, ERR_NOT_FOUND, "apparmor profile not found %s", name);
-}
-
 int spec_part_apparmor(struct arena *a, json_t *spec, const CRI(SecurityProfile) * profile,
 		       const char *path, bool privileged, const struct cri_config *config,
 		       struct err *err)
 {
 	int type = profile ? (int)profile->profile_type : RUNTIME_DEFAULT, r = 0;
 	const char *ref = profile ? profile->localhost_ref : "";
-	bool enabled = !config->disable_apparmor && apparmor_enabled();
+	bool enabled = !config->disable_apparmor && apparmor_enabled(NULL);
 
 	if (!profile && !str_empty(path))
 		r = old_profile(path, "", &type, &ref, err);
@@ -299,9 +276,9 @@ int spec_part_apparmor(struct arena *a, json_t *spec, const CRI(SecurityProfile)
 	if (type == LOCALHOST) {
 		const char *name = str_skip(ref, "localhost/");
 		name = name ? name : ref;
-		r = profile_loaded(a, name, err);
-		return r < 0 ? r
-			     : spec_set(spec, "process/apparmorProfile", json_string(name), err);
+		if (apparmor_loaded(NULL, name, NULL) < 0)
+			return err_set(err, ERR_NOT_FOUND, "apparmor profile not found %s", name);
+		return spec_set(spec, "process/apparmorProfile", json_string(name), err);
 	}
 	return spec_set(spec, "process/apparmorProfile", json_string(DEFAULT_APPARMOR), err);
 }

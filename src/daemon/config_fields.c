@@ -44,7 +44,7 @@ static const struct config_field timeout_fields[] = {
 	CFG_FIELD("io.containerd.timeout.bolt.open", CFG_DURATION, "0s",
 		  "wait for the lock of a database; 0 = for ever"),
 	CFG_FIELD("io.containerd.timeout.cri.defercleanup", CFG_DURATION, "1m0s",
-		       "cleaning up after a failed CRI call"),
+		  "cleaning up after a failed CRI call"),
 	CFG_FIELD("io.containerd.timeout.metrics.shimstats", CFG_DURATION, "2s",
 		  "asking one shim for its metrics"),
 	CFG_FIELD("io.containerd.timeout.shim.cleanup", CFG_DURATION, "5s", "deleting a dead shim"),

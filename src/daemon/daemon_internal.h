@@ -36,7 +36,7 @@ struct daemon {
 	struct cri_config *cri_config;	 /* of its plugins, in the set's arena */
 	struct sandbox_controllers sandboxers;
 	struct sandbox_controller *shim_sandboxes; /* NULL = there are none */
-	struct nri *nri;		 /* NULL = disabled */
+	struct nri *nri;			   /* NULL = disabled */
 	struct cri *cri;			   /* NULL = there is none */
 	struct proxy *proxies[DAEMON_PROXIES_MAX]; /* of proxy_plugins */
 	size_t n_proxies;

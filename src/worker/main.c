@@ -16,11 +16,8 @@ static const struct {
 	const char *name;
 	int (*run)(int sock);
 } roles[] = {
-	{"fetch", role_fetch},
-	{"unpack", role_unpack},
-	{"pack", role_pack},
-	{"front", role_front},
-	{"recompress", role_recompress},
+	{"fetch", role_fetch}, {"unpack", role_unpack},		{"pack", role_pack},
+	{"front", role_front}, {"recompress", role_recompress},
 };
 
 static bool is_socket(int fd)

@@ -139,7 +139,8 @@ def test_pod_cidr_makes_a_network_only_when_there_is_none(cri, place):
     assert [r["dst"] for r in ipam["routes"]] == ["0.0.0.0/0", "::/0"]
     (net_d / "10-containerd-net.conflist").unlink()
     other.write_text(text)
-    until("the network", lambda: json.loads(cri.Status(verbose=True).info["cniconfig"])["Networks"][0]["Config"]["Name"] != "tmpl")
+    until("the network", lambda: json.loads(cri.Status(verbose=True).info["cniconfig"])["Networks"] and
+          json.loads(cri.Status(verbose=True).info["cniconfig"])["Networks"][0]["Config"]["Name"] != "tmpl")
 
 
 def test_checkpoint_is_an_archive_of_all_that_is_needed(cri, image, place):

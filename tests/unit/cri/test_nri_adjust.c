@@ -135,8 +135,8 @@ static void mounts_are_replaced_and_sorted(void **state)
 	struct fix *f = *state;
 	NRI(ContainerAdjustment) adj = NRI_INIT(CONTAINER_ADJUSTMENT);
 	NRI(Mount)
-	gone = NRI_INIT(MOUNT),
-	again = NRI_INIT(MOUNT), top = NRI_INIT(MOUNT), *v[] = {&gone, &again, &top};
+	gone = NRI_INIT(MOUNT), again = NRI_INIT(MOUNT), top = NRI_INIT(MOUNT),
+	*v[] = {&gone, &again, &top};
 
 	gone.destination = (char *)"-/proc";
 	again.destination = (char *)"/a/b";
@@ -179,8 +179,7 @@ static void the_rest_of_linux_is_set(void **state)
 	NRI(ContainerAdjustment) adj = NRI_INIT(CONTAINER_ADJUSTMENT);
 	NRI(LinuxContainerAdjustment) l = NRI_INIT(LINUX_CONTAINER_ADJUSTMENT);
 	NRI(LinuxNamespace)
-	gone = NRI_INIT(LINUX_NAMESPACE),
-	uts = NRI_INIT(LINUX_NAMESPACE), *ns[] = {&gone, &uts};
+	gone = NRI_INIT(LINUX_NAMESPACE), uts = NRI_INIT(LINUX_NAMESPACE), *ns[] = {&gone, &uts};
 	NRI(LinuxContainerAdjustment__SysctlEntry)
 	s = NRI_INIT(LINUX_CONTAINER_ADJUSTMENT__SYSCTL_ENTRY), *sysctl[] = {&s};
 	NRI(LinuxIOPriority) io = NRI_INIT(LINUX_IOPRIORITY);
