@@ -24,11 +24,13 @@ class Method:
 
 
 def declared():
-    """path -> Method, read from the files."""
+    """path -> Method, read from the files. NRI is spoken on connections of its own: test_cri_nri.py."""
     found = {}
     for f in sorted((ROOT / "proto").rglob("*.proto")):
         text = re.sub(r"//[^\n]*|/\*.*?\*/", "", f.read_text(), flags=re.S)
         package = (re.findall(r"^\s*package\s+([\w.]+)\s*;", text, re.M) or [""])[0]
+        if package.startswith("nri."):
+            continue
         for service, body in re.findall(r"^\s*service\s+(\w+)\s*\{(.*?)^\}", text, re.M | re.S):
             for name, cs, req, ss, ans in re.findall(r"rpc\s+(\w+)\s*\(\s*(stream\s+)?([\w.]+)\s*\)\s*returns\s*\(\s*(stream\s+)?([\w.]+)\s*\)", body):
                 full = [t.lstrip(".") if "." in t else f"{package}.{t}" for t in (req, ans)]

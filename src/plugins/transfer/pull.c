@@ -701,7 +701,7 @@ static int wait_layers(struct pull *p, struct err *err)
 
 static int layers_and_snapshots(struct pull *p, struct err *err)
 {
-	struct jobs js = {0};
+	struct jobs js = {.p = p};
 	int r = plan_unpacks(p, err);
 	if (r == 0)
 		r = skip_layers(p, err);
