@@ -269,7 +269,9 @@ static int record(struct create *s, struct err *err)
 	if (!text)
 		return err_nomem(err);
 	k.spec = (struct any){SPEC_TYPE_URL, text, strlen(text)};
-	int r = cri_runtime_options(a, s->k->runtime, &k.runtime_options, err);
+	int r = cri_container_set_user(s->k, s->spec, err);
+	if (r == 0)
+		r = cri_runtime_options(a, s->k->runtime, &k.runtime_options, err);
 	if (r == 0)
 		r = cri_container_pack(a, s->k, &ext.value, err);
 	if (r == 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Containers of an earlier daemon: from their records and status files, set right by what the tasks
  * say. The subscription to exits stands before the tasks are asked, so that none is missed. */
+#include "base/json.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "base/time.h"
@@ -105,6 +106,10 @@ static int recover(struct ctx *ctx, struct cri *c, const struct container *rec,
 	k->snapshot_key = arena_strdup(k->o.arena, str_or(rec->snapshot_key, ""));
 	if (!dir || !k->snapshotter || !k->snapshot_key)
 		return err_nomem(err);
+	json_t *spec _cleanup_json_ = json_loadb(rec->spec.value, rec->spec.len, 0, NULL);
+	r = spec ? cri_container_set_user(k, spec, err) : 0;
+	if (r < 0)
+		return r;
 	p = cri_container_pod(c, k);
 	if (p) {
 		k->runtime = p->runtime;

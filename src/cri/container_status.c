@@ -46,27 +46,6 @@ static void image_names(struct ctx *ctx, struct cri *c, struct cri_container *k,
 	*ret_ref = digest ? digest : k->image_ref;
 }
 
-static CRI(ContainerUser) * user_of(struct ctx *ctx, struct cri *c, const struct cri_container *k)
-{
-	CRI(ContainerUser) *u = NEW(ctx->arena, ContainerUser, CONTAINER_USER);
-	CRI(LinuxContainerUser) *l = NEW(ctx->arena, LinuxContainerUser, LINUX_CONTAINER_USER);
-	struct container record;
-
-	if (!u || !l || container_get(ctx, c->o.db, k->o.id, &record, NULL) < 0)
-		return NULL;
-	json_t *spec _cleanup_json_ = json_loadb(record.spec.value, record.spec.len, 0, NULL);
-	const json_t *user = spec ? spec_get(spec, "process/user") : NULL,
-		     *gids = json_arr(user, "additionalGids");
-	l->uid = json_int(user, "uid", 0);
-	l->gid = json_int(user, "gid", 0);
-	l->supplemental_groups = arena_new_array(ctx->arena, int64_t, json_array_size(gids) + 1);
-	for (size_t i = 0; l->supplemental_groups && i < json_array_size(gids); i++)
-		l->supplemental_groups[l->n_supplemental_groups++] =
-			json_integer_value(json_array_get(gids, i));
-	u->linux = l;
-	return u;
-}
-
 static CRI(Signal) signal_of(const struct cri_container *k)
 {
 	const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value_by_name(
@@ -107,7 +86,12 @@ int cri_container_status_of(struct ctx *ctx, struct cri *c, struct cri_container
 	image_names(ctx, c, k, &name, &ref);
 	*image = *k->config->image;
 	image->image = (char *)name;
-	s->user = user_of(ctx, c, k);
+	if (k->user) {
+		s->user = NEW(ctx->arena, ContainerUser, CONTAINER_USER);
+		if (!s->user)
+			return err_nomem(err);
+		s->user->linux = (CRI(LinuxContainerUser) *)k->user;
+	}
 	MUTEX_GUARD(&k->o.lock);
 	s->id = (char *)k->o.id;
 	s->metadata = k->config->metadata;

@@ -244,3 +244,25 @@ int cri_container_new(const char *id, const char *name, const CRI(ContainerConfi
 		*ret = TAKE_PTR(c);
 	return r;
 }
+
+int cri_container_set_user(struct cri_container *c, const json_t *spec, struct err *err)
+{
+	CRI(LinuxContainerUser) *u = arena_new_obj(c->o.arena, CRI(LinuxContainerUser));
+	const json_t *user = json_obj(json_obj(spec, "process"), "user"),
+		     *gids = json_arr(user, "additionalGids");
+	size_t n = json_array_size(gids);
+
+	if (!u)
+		return err_nomem(err);
+	*u = (CRI(LinuxContainerUser))CRI_INIT(LINUX_CONTAINER_USER);
+	u->uid = json_int(user, "uid", 0);
+	u->gid = json_int(user, "gid", 0);
+	u->supplemental_groups = arena_new_array(c->o.arena, int64_t, n + 1);
+	if (!u->supplemental_groups)
+		return err_nomem(err);
+	for (; u->n_supplemental_groups < n; u->n_supplemental_groups++)
+		u->supplemental_groups[u->n_supplemental_groups] =
+			json_integer_value(json_array_get(gids, u->n_supplemental_groups));
+	c->user = u;
+	return 0;
+}

@@ -47,6 +47,7 @@ struct cri_pod {
 	uint32_t exit_status;
 	const char *netns_path; /* "" = the host's */
 	bool netns_closed;
+	bool detached;			   /* from its networks, by this daemon */
 	const char *userns_path;	   /* "" = the host's */
 	const char *ip;			   /* "" = none yet */
 	const char *const *additional_ips; /* NULL-terminated, or NULL */
@@ -67,6 +68,7 @@ struct cri_container {
 	const char *selinux_label;
 	const char *snapshotter, *snapshot_key;
 	const struct cri_handler *runtime;
+	const CRI(LinuxContainerUser) * user; /* of its spec; NULL = that could not be read */
 	/* Under o.lock. */
 	struct cri_status status;
 	bool starting; /* its exit is not told before its start */
@@ -99,6 +101,10 @@ int cri_container_new(const char *id, const char *name, const CRI(ContainerConfi
  * object. */
 int cri_message_copy(struct arena *a, const ProtobufCMessage *m, void *ret /* T ** */,
 		     struct err *err) _must_check_;
+
+/* Sets @c->user from the spec, once, before others see the object. */
+int cri_container_set_user(struct cri_container *c, const json_t *spec,
+			   struct err *err) _must_check_;
 
 /* Names that are reserved. In @a; NULL = no memory. */
 char *cri_pod_name(struct arena *a, const CRI(PodSandboxMetadata) * m);

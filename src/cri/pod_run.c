@@ -250,12 +250,22 @@ int cri_pod_drop_namespaces(struct ctx *ctx, struct cri *c, struct cri_pod *p, b
 	     *user = state ? path_join(ctx->arena, state, "pinned-namespaces/user") : NULL;
 	int r = user ? 0 : err_nomem(err);
 
-	if (r == 0 && network && !str_empty(p->netns_path) && !p->netns_closed) {
+	/* A namespace that is gone, after a reboot, leaves addresses behind that only the plugins
+	 * can free. */
+	if (r == 0 && network && !str_empty(p->netns_path) && !p->detached) {
+		struct err own = ERR_INIT;
 		int64_t begin = time_mono();
-		r = cri_network_teardown(ctx, c, p, err);
+		r = cri_network_teardown(ctx, c, p, &own);
+		/* What never got a result holds nothing that anybody knows of. */
+		if (r < 0 && p->cni_result)
+			return err_copy(err, &own);
 		if (r < 0)
-			return r;
-		cri_timer_add(c, CRI_TIMER_SANDBOX_DELETE_NETWORK, NULL, begin);
+			log_warn("pod %s: take down networks that it never had: %s", p->o.id,
+				 own.text);
+		else
+			cri_timer_add(c, CRI_TIMER_SANDBOX_DELETE_NETWORK, NULL, begin);
+		p->detached = true; /* read between begin and end only */
+		r = 0;
 	}
 	if (r == 0 && !str_empty(p->netns_path)) {
 		r = cri_netns_remove(p->netns_path, err);

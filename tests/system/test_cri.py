@@ -312,6 +312,24 @@ def test_restart_of_the_daemon_keeps_pods_containers_and_exits(cri, image, hard)
     assert cri.status(running).state == cri.pb.CONTAINER_EXITED
 
 
+def test_addresses_of_pods_that_a_reboot_ended_are_freed(cri):
+    p = cri.run_pod(cri.pod("p"))
+    info = json.loads(cri.PodSandboxStatus(pod_sandbox_id=p, verbose=True).info["info"])
+    ip = cri.PodSandboxStatus(pod_sandbox_id=p).status.network.ip
+    taken = lambda: [f.name for f in cri.daemon.dir.glob("ipam/*/10.*")]
+    assert ip in taken()
+    cri.daemon.kill()
+    os.kill(info["pid"], 9)
+    run(["umount", info["cniResult"]["Interfaces"]["eth0"]["Sandbox"]])
+    cri.daemon.start()
+    cri.connect()
+    assert cri.PodSandboxStatus(pod_sandbox_id=p).status.state == cri.pb.SANDBOX_NOTREADY
+    for _ in range(2):
+        cri.StopPodSandbox(pod_sandbox_id=p)
+    assert ip not in taken()
+    cri.RemovePodSandbox(pod_sandbox_id=p)
+
+
 def test_many_pods_at_once_leave_nothing(cri, image):
     from concurrent.futures import ThreadPoolExecutor
 
