@@ -9,6 +9,7 @@
 #include <limits.h>
 
 #include "base/fd.h"
+#include "ctr/create_rootless.h"
 #include "ctr/options.h"
 #include "client/rootfs.h"
 #include "oci/seccomp.h"
@@ -371,6 +372,8 @@ static int fill_spec(struct ctr *c, struct create *k, const struct client_image 
 		r = apply_annotations(c, spec, "annotation", err);
 	if (r == 0)
 		r = apply_resources(c, spec, err);
+	if (r == 0)
+		r = create_rootless(c, spec, err);
 	return r < 0 ? r : create_cdi_devices(c, spec, err);
 }
 

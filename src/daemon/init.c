@@ -35,6 +35,7 @@
 #include "plugins/streaming/manager.h"
 #include "plugins/transfer/transfer.h"
 #include "plugins/verifier/bindir.h"
+#include "sys/userns.h"
 #include "version.h"
 
 #define LOCK_STEP_NS (1 * NSEC_PER_SEC)
@@ -432,6 +433,26 @@ static void runtime_stop(void *p)
 	runtime_free(p);
 }
 
+#define SOCKET_DIR_MAX 42 /* what is left of a socket's path for it */
+
+/* As configured; "" = the shim's own default, except in a user namespace, whose root may not have
+ * /run to itself. */
+static const char *shim_socket_dir(struct arena *a, const char *configured)
+{
+	const char *run = getenv("XDG_RUNTIME_DIR");
+	char *dir, *own;
+
+	if (!str_empty(configured) || userns_is_initial())
+		return configured;
+	dir = run && run[0] == '/' ? path_join(a, run, "containerd/s") : NULL;
+	if (dir && strlen(dir) <= SOCKET_DIR_MAX)
+		return dir;
+	own = arena_printf(a, "/run/%u", (unsigned)geteuid());
+	if (own && access(own, W_OK) == 0)
+		return path_join(a, own, "containerd/s");
+	return arena_printf(a, "/tmp/containerd-s-%u", (unsigned)geteuid());
+}
+
 /* What starts and reaches shims: tasks and sandboxes do it alike. */
 static struct runtime_options shim_options(const struct plugin_init *in)
 {
@@ -453,7 +474,7 @@ static struct runtime_options shim_options(const struct plugin_init *in)
 		.ttrpc_address = ttrpc,
 		.exe = d->exe,
 		.env = config_get_strings(in->arena, shim, "env"),
-		.socket_dir = config_get_string(shim, "socket_dir"),
+		.socket_dir = shim_socket_dir(in->arena, config_get_string(shim, "socket_dir")),
 		.version = VERSION,
 		.debug = log_level_get() <= LOG_DEBUG,
 		.load_timeout_ns = config_timeout(c, "io.containerd.timeout.shim.load"),

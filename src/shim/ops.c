@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,7 +123,11 @@ static void kill_done(void *arg, const struct runtime_result *res)
 	struct op *op = arg;
 	struct err err = ERR_INIT;
 
-	if (!res->status) {
+	/* Where it was allowed no cgroup runc finds nobody, whether it says so or not; with the
+	 * first process go the others of its pid namespace. */
+	bool killed =
+		op->all && op->signal == SIGKILL && !op->p->ended && kill(op->p->pid, SIGKILL) == 0;
+	if (!res->status || killed) {
 		op_reply(op, NULL);
 		return;
 	}

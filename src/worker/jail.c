@@ -21,16 +21,6 @@
 
 #define NOBODY 65534
 
-bool jail_initial_userns(void)
-{
-	_cleanup_fclose_ FILE *f = fopen("/proc/self/uid_map", "re");
-	unsigned inside, outside, n;
-
-	if (!f || fscanf(f, "%u %u %u", &inside, &outside, &n) != 3)
-		return true;
-	return inside == 0 && outside == 0 && n == UINT32_MAX;
-}
-
 /* ---- capabilities ---- */
 
 /* Needs CAP_SETPCAP, so it comes before anything that loses it; without it no_new_privs has to do.

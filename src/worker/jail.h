@@ -34,6 +34,3 @@ int jail_front(struct err *err) _must_check_;
 /* User and group nobody, no capability, no network, and no file but those that are open: nothing
  * can be opened at all. */
 int jail_recompress(struct err *err) _must_check_;
-
-/* True when this process is in the initial user namespace. To be asked before entering a jail. */
-bool jail_initial_userns(void);

@@ -9,6 +9,7 @@
 
 #include "base/time.h"
 #include "rpc/msg.h"
+#include "sys/userns.h"
 #include "worker/jail.h"
 #include "worker/protocol.h"
 #include "worker/roles.h"
@@ -73,7 +74,7 @@ static int unpack(int sock, const json_t *req, const int *fds, size_t n_fds, jso
 	o.root_fd = fds[1];
 	o.lower_fds = fds + 2;
 	o.n_lowers = n_fds - 2;
-	o.skip_devices = !jail_initial_userns();
+	o.skip_devices = !userns_is_initial();
 	o.keep_owner = geteuid() != 0;
 	if (o.max_entries <= 0)
 		o.max_entries = UNPACK_MAX_ENTRIES;
