@@ -30,6 +30,7 @@
 #define PROCESS_URL "types.containerd.io/opencontainers/runtime-spec/1/Process"
 #define SYNC_OUTPUT_MAX (16u << 20)	 /* of each stream */
 #define MESSAGE_MAX ((16u << 20) - 4096) /* of both, where messages are limited to 16 MiB */
+#define BEGIN_NS (60 * NSEC_PER_SEC)
 #define KILLED_NS (10 * NSEC_PER_SEC)
 #define DELETE_NS (30 * NSEC_PER_SEC)
 
@@ -197,6 +198,15 @@ static int fifos(struct exec *x, struct err *err)
 
 /* ---- calls ---- */
 
+/* Who leaves while it begins has it killed when it has begun: it is not left behind half-made. */
+static struct ctx beginning(const struct exec *x)
+{
+	struct ctx ctx = cri_background(x->c, x->ctx->arena, BEGIN_NS);
+
+	ctx.deadline = x->ctx->deadline ? MAX(x->ctx->deadline, ctx.deadline) : 0;
+	return ctx;
+}
+
 static int call(struct exec *x, struct ctx *ctx, const char *method, const ProtobufCMessage *req,
 		struct err *err)
 {
@@ -208,6 +218,7 @@ static int make(struct exec *x, struct err *err)
 	SH(ExecProcessRequest) req = CONTAINERD__TASK__V3__EXEC_PROCESS_REQUEST__INIT;
 	Google__Protobuf__Any spec = GOOGLE__PROTOBUF__ANY__INIT;
 	_cleanup_free_ char *text = NULL;
+	struct ctx bg = beginning(x);
 	int r = process_spec(x, &text, err);
 
 	if (r < 0)
@@ -221,7 +232,7 @@ static int make(struct exec *x, struct err *err)
 	req.stdout = (char *)x->out;
 	req.stderr = (char *)x->err;
 	req.spec = &spec;
-	r = call(x, x->ctx, "Exec", &req.base, err);
+	r = call(x, &bg, "Exec", &req.base, err);
 	x->made = r == 0;
 	return r < 0 ? err_prefix(err, "failed to create exec \"%s\"", x->id) : 0;
 }
@@ -246,10 +257,11 @@ static int start(struct exec *x, struct err *err)
 {
 	SH(StartRequest) req = CONTAINERD__TASK__V3__START_REQUEST__INIT;
 	SH(StartResponse) * resp;
+	struct ctx bg = beginning(x);
 
 	req.id = (char *)x->k->o.id;
 	req.exec_id = x->id;
-	int r = task_call(x->ctx, x->task, "Start", &req.base, &SHD(start_response), &resp, err);
+	int r = task_call(&bg, x->task, "Start", &req.base, &SHD(start_response), &resp, err);
 	if (r < 0)
 		return err_prefix(err, "failed to start exec \"%s\"", x->id);
 	x->started = true;

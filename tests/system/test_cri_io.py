@@ -18,14 +18,26 @@ CONFIG = f"""
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.debian]
 runtime_type = 'io.containerd.runc.v2'
 runtime_path = '{DEBIAN_SHIM}'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.slow]
+runtime_type = 'io.containerd.runc.v2'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.slow.options]
+BinaryName = '@SLOW@'
+"""
+# Takes its time for an exec.
+SLOW = """#!/bin/sh
+case " $* " in *" exec "*) sleep 2 ;; esac
+exec runc "$@"
 """
 PODS = itertools.count()
 LINE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d) (stdout|stderr) [FP] ")
 
 
 @pytest.fixture(scope="module")
-def cri_and_image(stubs, busybox_layout):
-    with cri_daemon(stubs, busybox_layout, CONFIG) as v:
+def cri_and_image(stubs, busybox_layout, tmp_path_factory):
+    slow = tmp_path_factory.mktemp("runtime") / "slow"
+    slow.write_text(SLOW)
+    slow.chmod(0o755)
+    with cri_daemon(stubs, busybox_layout, CONFIG.replace("@SLOW@", str(slow))) as v:
         yield v
 
 
@@ -144,6 +156,14 @@ def test_exec_is_killed_when_its_time_is_over(cri, image, handler):
         grpc.StatusCode.DEADLINE_EXCEEDED, cri.ExecSync, container_id=k, cmd=["sleep", "777"], timeout=1)
     assert 1 <= time.monotonic() - began < 20
     assert b"777" not in sh(cri, k, "ps").stdout
+
+
+def test_exec_whose_caller_leaves_while_it_starts_is_killed(cri, image):
+    k = start(cri, image, "sleep 1000", "slow")
+    fails(grpc.StatusCode.DEADLINE_EXCEEDED, cri.ExecSync, container_id=k, cmd=["sleep", "776"], timeout=60, rpc_timeout=1)
+    execs = cri.daemon.state / "io.containerd.grpc.v1.cri/containers" / k / "exec"
+    until("the end of it", lambda: not list(execs.iterdir()))
+    assert b"776" not in sh(cri, k, "ps").stdout
 
 
 def test_exec_that_leaves_a_child_with_its_output_ends_by_its_time(cri, image):
