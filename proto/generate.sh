@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Usage: generate.sh PROTOC-C PROTO-DIR OUT-DIR FILE...
-# Writes the C of each FILE (and of the well-known types) below OUT-DIR, and protos.c / protos.h, which include them all.
+# Writes the C of each FILE (and of the well-known types) below OUT-DIR, protos.c, which is all of it as lean.awk leaves it, and
+# protos.h, which includes all headers.
 set -eu
 protoc=$1 src=$2 out=$3
 shift 3
@@ -21,14 +22,19 @@ for f in "$@"; do
 done
 # shellcheck disable=SC2086
 "$protoc" -I"$src" -I"$wkt" --c_out="$out" $rel $list
-{
-	echo '/* Generated. */'
-	for k in $known; do echo "#include \"google/protobuf/$k.pb-c.c\""; done
-	for f in $rel; do echo "#include \"${f%.proto}.pb-c.c\""; done
-} >"$out/protos.c"
+(
+	cd "$out"
+	set --
+	for f in $list $rel; do
+		f=${f#"$wkt"/}
+		set -- "$@" "${f%.proto}.pb-c.c"
+	done
+	LC_ALL=C awk -f "$src/lean.awk" "$@"
+) >"$out/protos.c"
 {
 	echo '/* Generated. */'
 	echo '#pragma once'
+	echo '#include "message.h"'
 	for k in $known; do echo "#include \"google/protobuf/$k.pb-c.h\""; done
 	for f in $rel; do echo "#include \"${f%.proto}.pb-c.h\""; done
 } >"$out/protos.h"

@@ -25,7 +25,7 @@ int pb_labels_out(struct arena *a, const struct labels *l, const ProtobufCMessag
 		v[i] = arena_alloc(a, MAX(entry->sizeof_message, sizeof(struct pb_label)));
 		if (!v[i])
 			return -ENOMEM;
-		protobuf_c_message_init(entry, v[i]);
+		message_init(entry, v[i]);
 		v[i]->key = (char *)l->v[i].key;
 		v[i]->value = (char *)l->v[i].value;
 	}

@@ -15,7 +15,7 @@ void *pb_new(struct arena *a, const ProtobufCMessageDescriptor *desc)
 {
 	void *m = arena_alloc(a, desc->sizeof_message);
 	if (m)
-		protobuf_c_message_init(desc, m);
+		message_init(desc, m);
 	return m;
 }
 

@@ -14,7 +14,7 @@ static void *new_message(struct arena *a, const ProtobufCMessageDescriptor *d)
 {
 	void *m = arena_zalloc(a, d->sizeof_message);
 	if (m)
-		protobuf_c_message_init(d, m);
+		message_init(d, m);
 	return m;
 }
 

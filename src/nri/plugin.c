@@ -539,7 +539,7 @@ int nri_plugin_event(struct ctx *ctx, struct nri_plugin *p, int event, NRI(PodSa
 	if (i == ARRAY_LEN(events))
 		return err_set(err, ERR_INTERNAL, "event %d is none", event);
 	if (!p->legacy) {
-		protobuf_c_message_init(events[i].req, &req.base);
+		message_init(events[i].req, &req.base);
 		req.pod = pod;
 		if (events[i].req->n_fields > 1)
 			req.container = container;

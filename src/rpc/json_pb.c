@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/str.h"
+#include "message.h"
 #include "rpc/pb_json.h"
 
 #define DEPTH_MAX 32
@@ -147,7 +148,7 @@ static int entry(struct arena *a, const char *key, const json_t *j,
 
 	if (!m || !k)
 		return err_nomem(err);
-	protobuf_c_message_init(d, m);
+	message_init(d, m);
 	*(char **)((char *)m + d->fields[0].offset) = k;
 	*ret = m;
 	return value(a, j, &d->fields[1], depth, (char *)m + d->fields[1].offset, err);
@@ -205,7 +206,7 @@ static int object(struct arena *a, const json_t *j, const ProtobufCMessageDescri
 	m = arena_zalloc(a, desc->sizeof_message);
 	if (!m)
 		return err_nomem(err);
-	protobuf_c_message_init(desc, m);
+	message_init(desc, m);
 	for (unsigned i = 0; r == 0 && i < desc->n_fields; i++) {
 		const ProtobufCFieldDescriptor *f = &desc->fields[i];
 		const json_t *v = json_object_get(j, f->name);

@@ -38,7 +38,7 @@ static void *fill(struct arena *a, const ProtobufCMessageDescriptor *d, uint64_t
 	ProtobufCMessage *m = arena_alloc(a, d->sizeof_message);
 
 	assert_non_null(m);
-	d->message_init(m);
+	message_init(d, m);
 	for (unsigned i = 0; i < d->n_fields; i++) {
 		const ProtobufCFieldDescriptor *f = &d->fields[i];
 		char *p = (char *)m + f->offset;
