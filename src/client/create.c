@@ -75,12 +75,10 @@ static int prepare_image(struct client *c, struct ctx *ctx, const struct client_
 	r = client_image_load(c, ctx, o->image, o->platform, ret_image, err);
 	if (r == 0)
 		r = receive_lease(ctx, lease, err);
-	if (r == 0)
-		r = client_image_unpack(c, ctx, ret_image, o->snapshotter, o->sync_fs, err);
 	if (r < 0)
 		return r;
-	return client_snapshot_prepare(c, ctx, o->snapshotter, o->id, ret_image->chain_id, false,
-				       &o->snapshot_labels, ret_mounts, err);
+	return client_image_prepare(c, ctx, ret_image, o->snapshotter, o->id, false,
+				    &o->snapshot_labels, o->sync_fs, ret_mounts, err);
 }
 
 static int create_leased(struct client *c, struct ctx *ctx, const struct client_create_options *o,

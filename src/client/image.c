@@ -243,3 +243,20 @@ int client_image_unpack(struct client *c, struct ctx *ctx, const struct client_i
 		return err_nomem(err);
 	return client_content_set_labels(c, ctx, i->config_digest, &labels, err);
 }
+
+int client_image_prepare(struct client *c, struct ctx *ctx, const struct client_image *i,
+			 const char *snapshotter, const char *key, bool view,
+			 const struct labels *labels, bool sync_fs, struct client_mounts *ret,
+			 struct err *err)
+{
+	struct err e = ERR_INIT;
+	int r = client_snapshot_prepare(c, ctx, snapshotter, key, i->chain_id, view, labels, ret,
+					&e);
+
+	if (r != -ERR_NOT_FOUND)
+		return r < 0 ? err_copy(err, &e) : 0;
+	r = client_image_unpack(c, ctx, i, snapshotter, sync_fs, err);
+	return r < 0 ? r
+		     : client_snapshot_prepare(c, ctx, snapshotter, key, i->chain_id, view, labels,
+					       ret, err);
+}

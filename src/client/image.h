@@ -32,6 +32,14 @@ void client_image_done(struct client_image *i);
 int client_image_unpack(struct client *c, struct ctx *ctx, const struct client_image *i,
 			const char *snapshotter, bool sync_fs, struct err *err) _must_check_;
 
+/* A snapshot @key on the image's chain, which is unpacked when it turns out to be missing: it
+ * hardly ever is, and asking first takes a call. As client_snapshot_prepare() and
+ * client_image_unpack(). */
+int client_image_prepare(struct client *c, struct ctx *ctx, const struct client_image *i,
+			 const char *snapshotter, const char *key, bool view,
+			 const struct labels *labels, bool sync_fs, struct client_mounts *ret,
+			 struct err *err) _must_check_;
+
 /* The manifest or index of an index that suits @want best; one without a platform comes last.
  * -ERR_NOT_FOUND */
 int client_image_choose(const struct manifest *m, const struct platform *want,

@@ -249,10 +249,8 @@ static int restore_snapshot(struct ctr *c, const char *id, const json_t *index,
 	if (r == 0)
 		r = client_image_load(c->client, &c->ctx, name, "", &image, err);
 	if (r == 0)
-		r = client_image_unpack(c->client, &c->ctx, &image, snapshotter, false, err);
-	if (r == 0)
-		r = client_snapshot_prepare(c->client, &c->ctx, snapshotter, id, image.chain_id,
-					    false, NULL, ret, err);
+		r = client_image_prepare(c->client, &c->ctx, &image, snapshotter, id, false, NULL,
+					 false, ret, err);
 	record->image = (char *)name;
 	record->snapshotter = (char *)snapshotter;
 	record->snapshot_key = (char *)id;

@@ -118,7 +118,6 @@ static int install_image(struct ctr *c, const char *ref, struct install *i, stru
 	struct client_image image _cleanup_client_image_ = {};
 	struct client_mounts mounts = {};
 	const char *snapshotter, *key;
-	struct labels none = {};
 	struct err e = ERR_INIT;
 	uint64_t random;
 	int r;
@@ -131,10 +130,8 @@ static int install_image(struct ctr *c, const char *ref, struct install *i, stru
 	if (r == 0)
 		r = client_default_snapshotter(c->client, &c->ctx, &snapshotter, err);
 	if (r == 0)
-		r = client_image_unpack(c->client, &c->ctx, &image, snapshotter, false, err);
-	if (r == 0)
-		r = client_snapshot_prepare(c->client, &c->ctx, snapshotter, key, image.chain_id,
-					    true, &none, &mounts, err);
+		r = client_image_prepare(c->client, &c->ctx, &image, snapshotter, key, true, NULL,
+					 false, &mounts, err);
 	if (r < 0)
 		return r;
 	r = copy_mounted(i, &mounts, err);
