@@ -37,13 +37,33 @@ static bool in_path(const char *name, char file[PATH_MAX])
 	return false;
 }
 
-const char *runtime_program(const struct runtime *rt)
+static const char *program_name(const char *binary)
 {
 	char file[PATH_MAX];
 
-	if (*rt->binary)
-		return rt->binary;
+	if (*binary)
+		return binary;
 	return !in_path("runc", file) && in_path("crun", file) ? "crun" : "runc";
+}
+
+const char *runtime_program(const struct runtime *rt)
+{
+	return program_name(rt->binary);
+}
+
+/* Where execvp() would find it, NULL = nowhere. */
+static const char *program_path(const char *name, char found[PATH_MAX])
+{
+	return strchr(name, '/') ? name : in_path(name, found) ? found : NULL;
+}
+
+void runtime_ahead(const char *binary, struct sealed *ret)
+{
+	char found[PATH_MAX];
+	const char *path = program_path(program_name(binary), found);
+
+	if (path && sealed_get(ret, path) < 0)
+		return; /* the start will see why */
 }
 
 int runtime_init(struct runtime *rt, const char *ns, const char *bundle, const char *binary,
@@ -148,7 +168,7 @@ static int program_spawn(struct runtime *rt, struct spawn_options *o, pid_t *ret
 			 struct err *err)
 {
 	char found[PATH_MAX];
-	const char *path = strchr(o->path, '/') ? o->path : in_path(o->path, found) ? found : NULL;
+	const char *path = program_path(o->path, found);
 	int fd = path ? sealed_get(&rt->program, path) : -1;
 
 	if (fd >= 0) {

@@ -31,6 +31,8 @@ struct runtime {
 int runtime_init(struct runtime *rt, const char *ns, const char *bundle, const char *binary,
 		 const char *root, bool systemd_cgroup);
 void runtime_done(struct runtime *rt);
+/* Makes the copy that the first start of @binary will want, where one helps. */
+void runtime_ahead(const char *binary, struct sealed *ret);
 /* Nothing will be started for a while: gives memory back. */
 void runtime_trim(struct runtime *rt);
 /* The program to start. */

@@ -67,6 +67,7 @@ static void on_quiet(void *arg)
 		loop_timer_set(s->trim_timer, time_mono() + HUNG_UP_NS);
 	for (struct container *c = s->containers; c; c = c->next)
 		runtime_trim(&c->rt);
+	sealed_drop(&s->ahead);
 	s->trimmed = true;
 	trim();
 }
@@ -165,6 +166,9 @@ int server_run(const struct server_options *o)
 
 	signal(SIGPIPE, SIG_IGN);
 	r = server_setup(&s, o);
+	/* While the daemon is told where this shim is, and makes its first call. */
+	if (r == 0 && o->binary)
+		runtime_ahead(o->binary, &s.ahead);
 	if (r == 0)
 		r = loop_run(s.loop);
 	while (s.containers)
@@ -173,6 +177,7 @@ int server_run(const struct server_options *o)
 		loop_run_once(s.loop, 0); /* frees what was removed */
 	if (s.server)
 		ttrpc_server_free(s.server);
+	sealed_drop(&s.ahead);
 	sandbox_free(s.sandbox);
 	publisher_free(s.publisher);
 	reaper_free(s.reaper);

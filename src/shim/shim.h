@@ -42,6 +42,7 @@ struct shim {
 	const char *ns, *socket_path;
 	struct container *containers;
 	struct sandbox *sandbox; /* NULL: a shim of containers only */
+	struct sealed ahead;	 /* for the first container that is created */
 	struct loop_source *stop_timer, *trim_timer, *empty_timer;
 	int64_t empty_ns;
 	bool trimmed; /* since it was active */
@@ -197,7 +198,8 @@ struct server_options {
 	int listen_fd; /* taken over */
 	const char *ns, *id, *ttrpc_address;
 	const char *socket_path;
-	int64_t empty_ns; /* how long it lives without container or sandbox; 0 = a minute */
+	const char *binary; /* the runtime that will probably be wanted, NULL = not known */
+	int64_t empty_ns;   /* how long it lives without container or sandbox; 0 = a minute */
 };
 
 /* Until it is shut down. 0 or -errno. */

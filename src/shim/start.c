@@ -91,7 +91,7 @@ static int descriptors_setup(int listen_fd)
 }
 
 static _noreturn_ void server_become(const struct shim_args *args, const struct bootstrap *b,
-				     int listen_fd, const char *socket_path)
+				     const char *binary, int listen_fd, const char *socket_path)
 {
 	static const char *const not_for_runtimes[] = {"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID",
 						       "LISTEN_FDNAMES"};
@@ -101,6 +101,7 @@ static _noreturn_ void server_become(const struct shim_args *args, const struct 
 		.id = b->id,
 		.ttrpc_address = b->ttrpc_address,
 		.socket_path = socket_path,
+		.binary = binary,
 	};
 
 	setpgid(0, 0);
@@ -147,18 +148,12 @@ static void oom_score_set(pid_t pid)
 		return; /* see above */
 }
 
-static int server_place(struct arena *a, const struct bootstrap *b, pid_t pid, struct err *err)
+static int server_place(struct arena *a, const char *cgroup, pid_t pid, struct err *err)
 {
-	Containerd__Runc__V1__Options *o;
-	int r = options_unpack(a, b->options, &o, err);
+	int r = *cgroup ? cgroup_join(a, cgroup, pid) : 0;
 
 	if (r < 0)
-		return r;
-	if (*o->shim_cgroup) {
-		r = cgroup_join(a, o->shim_cgroup, pid);
-		if (r < 0)
-			return err_errno(err, r, "failed to join cgroup %s", o->shim_cgroup);
-	}
+		return err_errno(err, r, "failed to join cgroup %s", cgroup);
 	oom_score_set(pid);
 	return 0;
 }
@@ -187,10 +182,14 @@ static void server_undo(pid_t pid, const char *socket_path)
 static int server_start(struct arena *a, const struct shim_args *args, const struct bootstrap *b,
 			const char *socket_path, pid_t *ret_pid, struct err *err)
 {
+	Containerd__Runc__V1__Options *o;
 	_cleanup_close_ int fd = -1;
 	pid_t pid;
-	int r = socket_listen(b, socket_path, &fd);
+	int r = options_unpack(a, b->options, &o, err);
 
+	if (r < 0)
+		return r;
+	r = socket_listen(b, socket_path, &fd);
 	if (r == -EADDRINUSE)
 		return 0;
 	if (r < 0)
@@ -202,8 +201,8 @@ static int server_start(struct arena *a, const struct shim_args *args, const str
 		return r;
 	}
 	if (pid == 0)
-		server_become(args, b, TAKE_FD(fd), socket_path);
-	r = server_place(a, b, pid, err);
+		server_become(args, b, o->binary_name, TAKE_FD(fd), socket_path);
+	r = server_place(a, o->shim_cgroup, pid, err);
 	if (r < 0)
 		server_undo(pid, socket_path);
 	else

@@ -205,6 +205,10 @@ static int options_take(struct container *c, struct rpc_call *call,
 		return r;
 	r = runtime_init(&c->rt, c->shim->ns, c->bundle, o->binary_name, o->root,
 			 o->systemd_cgroup);
+	if (r == 0) {
+		c->rt.program = c->shim->ahead;
+		c->shim->ahead = (struct sealed){};
+	}
 	c->no_pivot_root = o->no_pivot_root;
 	c->no_new_keyring = o->no_new_keyring;
 	c->io_uid = o->io_uid;
