@@ -59,6 +59,3 @@ struct container_ref {
 int container_list_labelled(struct ctx *ctx, struct db *db, const char *key,
 			    struct container_ref **ret, size_t *ret_n,
 			    struct err *err) _must_check_;
-
-const char *container_field(const void *container, const char *const *path,
-			    size_t n); /* filter_field_fn */

@@ -9,11 +9,10 @@
 
 #include "base/fd.h"
 #include "base/str.h"
-#include "base/time.h"
 #include "core/content_internal.h"
 #include "core/db_internal.h"
 #include "core/lease.h"
-#include "core/mask.h"
+#include "core/record.h"
 #include "core/schema.h"
 #include "protos.h"
 
@@ -21,68 +20,73 @@
 
 struct content_call {
 	struct ctx *ctx;
-	const char *digest;
 	const char *ref;
-	const struct content_info *in;
-	char *const *paths;
-	size_t n_paths;
-	const struct filter *filter;
-	struct content_info one;
-	struct content_info *all;
-	size_t n_all, cap;
 	const char *backend_ref, *expected;
 };
 
-/* ---- records ---- */
+/* ---- blobs ---- */
+
+#define AT(member) RECORD_AT(content_info, member)
+
+static const struct record_field fields[] = {
+	{.key = "labels", .mask = "labels", .type = RECORD_LABELS, .filter = true, AT(labels)},
+	{.key = "size", .type = RECORD_INT, AT(size)},
+	{.key = "createdat", .type = RECORD_CREATED, AT(created_at)},
+	{.key = "updatedat", .type = RECORD_UPDATED, AT(updated_at)},
+};
+
+static int info_validate(const void *rec, struct err *err)
+{
+	const struct content_info *i = rec;
+
+	return labels_validate(&i->labels, err) < 0 ? err_prefix(err, "info.Labels") : 0;
+}
+
+static int not_found(struct ctx *ctx, enum record_step step, bool any, const char *digest,
+		     struct err *err)
+{
+	return err_set(err, ERR_NOT_FOUND, "content digest %s", digest);
+}
+
+static int removing(struct ctx *ctx, struct bolt_tx *tx, struct bolt_bucket *b, const char *digest,
+		    const void *arg, struct err *err)
+{
+	return lease_tx_remove(ctx, tx, "content", digest, err);
+}
+
+static void removed(struct db *db)
+{
+	db->content_dirty = true;
+}
+
+static const struct record_kind kind = {
+	.bucket = {"content", "blob"},
+	.noun = "content",
+	.unquoted = true,
+	.mask_noun = "content info ",
+	.key = "digest",
+	.size = sizeof(struct content_info),
+	.key_offset = offsetof(struct content_info, digest),
+	.fields = fields,
+	.n_fields = ARRAY_LEN(fields),
+	.validate = info_validate,
+	.not_found = not_found,
+	.removing = removing,
+	.removed = removed,
+};
 
 struct bolt_bucket *content_tx_find(struct ctx *ctx, struct bolt_tx *tx, const char *digest)
 {
-	return SCHEMA_FIND(tx, ctx->ns, "content", "blob", digest);
-}
-
-static int record_read(struct arena *a, struct bolt_bucket *b, const char *digest,
-		       struct content_info *ret)
-{
-	struct content_info i = {.digest = arena_strdup(a, digest)};
-	int rc = b && i.digest ? schema_get_labels(a, b, "labels", &i.labels) : -ENOMEM;
-
-	if (rc < 0)
-		return rc;
-	i.size = schema_get_int(b, "size");
-	i.created_at = schema_get_time(b, "createdat");
-	i.updated_at = schema_get_time(b, "updatedat");
-	*ret = i;
-	return 0;
+	return record_tx_find(ctx, tx, &kind, digest);
 }
 
 int content_tx_create(struct ctx *ctx, struct bolt_tx *tx, const char *digest, int64_t size,
 		      const struct labels *labels, struct err *err)
 {
-	struct timespec now = time_now();
-	struct bolt_bucket *all, *b;
-	int rc = SCHEMA_MAKE(tx, &all, ctx->ns, "content", "blob");
+	struct content_info in = {.digest = digest, .size = size, .labels = *labels};
+	struct record_change ch = {.in = &in};
 
-	if (rc == 0)
-		rc = bolt_bucket_create(all, bolt_s(digest), &b);
-	if (rc == -EEXIST)
-		return err_set(err, ERR_ALREADY_EXISTS, "content %s", digest);
-	if (rc == 0)
-		rc = schema_put_times(b, now, now);
-	if (rc == 0)
-		rc = schema_put_int(b, "size", size);
-	if (rc == 0)
-		rc = schema_put_labels(b, "labels", labels);
-	return rc < 0 ? err_errno(err, rc, "write content %s", digest) : 0;
-}
-
-int content_tx_forget_ingest(struct ctx *ctx, struct bolt_tx *tx, const char *ref, struct err *err)
-{
-	struct bolt_bucket *ingests = SCHEMA_FIND(tx, ctx->ns, "content", "ingests");
-	int rc = ingests ? schema_drop(ingests, ref) : 0;
-
-	if (rc < 0)
-		return err_errno(err, rc, "delete ingest %s", ref);
-	return lease_tx_remove(ctx, tx, "ingests", ref, err);
+	return record_tx_create(ctx, tx, &kind, &ch, err);
 }
 
 static int begin(struct ctx *ctx, const char *digest, struct err *err)
@@ -92,156 +96,38 @@ static int begin(struct ctx *ctx, const char *digest, struct err *err)
 	return rc < 0 ? rc : digest_validate(digest, err);
 }
 
-static int not_found(const char *digest, struct err *err)
-{
-	return err_set(err, ERR_NOT_FOUND, "content digest %s", digest);
-}
-
-static int read_back(struct content_call *c, struct bolt_bucket *b, const char *digest,
-		     struct err *err)
-{
-	int rc = record_read(c->ctx->arena, b, digest, &c->one);
-
-	return rc < 0 ? err_errno(err, rc, "read content %s", digest) : 0;
-}
-
-/* ---- blobs ---- */
-
-static int info(struct bolt_tx *tx, void *arg, struct err *err)
-{
-	struct content_call *c = arg;
-	struct bolt_bucket *b = content_tx_find(c->ctx, tx, c->digest);
-
-	return b ? read_back(c, b, c->digest, err) : not_found(c->digest, err);
-}
-
 int content_info(struct ctx *ctx, struct db *db, const char *digest, struct content_info *ret,
 		 struct err *err)
 {
-	struct content_call c = {.ctx = ctx, .digest = digest};
 	int rc = begin(ctx, digest, err);
 
-	if (rc == 0)
-		rc = db_view(ctx, db, info, &c, err);
-	if (rc == 0)
-		*ret = c.one;
-	return rc;
-}
-
-static int list(struct bolt_tx *tx, void *arg, struct err *err)
-{
-	struct content_call *c = arg;
-	struct arena *a = c->ctx->arena;
-	struct bolt_bucket *b = SCHEMA_FIND(tx, c->ctx->ns, "content", "blob");
-	const char **digests;
-	size_t n;
-
-	c->n_all = 0;
-	if (schema_keys(a, b, true, &digests, &n) < 0)
-		return err_nomem(err);
-	for (size_t i = 0; i < n; i++) {
-		int rc = read_back(c, bolt_bucket(b, bolt_s(digests[i])), digests[i], err);
-
-		if (rc < 0)
-			return rc;
-		if (!filter_match(c->filter, content_info_field, &c->one))
-			continue;
-		c->all = arena_grow(a, c->all, &c->cap, c->n_all + 1, sizeof(*c->all));
-		if (!c->all)
-			return err_nomem(err);
-		c->all[c->n_all++] = c->one;
-	}
-	return 0;
+	return rc < 0 ? rc : record_get(ctx, db, &kind, digest, ret, err);
 }
 
 int content_list(struct ctx *ctx, struct db *db, const struct filter *f, struct content_info **ret,
 		 size_t *ret_n, struct err *err)
 {
-	struct content_call c = {.ctx = ctx, .filter = f};
-	int rc = db_check_namespace(ctx, err);
-
-	if (rc == 0)
-		rc = db_view(ctx, db, list, &c, err);
-	if (rc == 0) {
-		*ret = c.all;
-		*ret_n = c.n_all;
-	}
-	return rc;
-}
-
-static int update(struct bolt_tx *tx, void *arg, struct err *err)
-{
-	static char *const labels[] = {"labels"};
-	struct content_call *c = arg;
-	struct bolt_bucket *b = content_tx_find(c->ctx, tx, c->digest);
-	char *const *paths = c->n_paths ? c->paths : labels;
-	size_t n = c->n_paths ? c->n_paths : 1;
-	const char *key;
-	int rc;
-
-	if (!b)
-		return not_found(c->digest, err);
-	rc = read_back(c, b, c->digest, err);
-	for (size_t i = 0; rc == 0 && i < n; i++) {
-		if (!mask_field(paths[i], "labels", &key))
-			return err_set(err, ERR_INVALID_ARGUMENT,
-				       "cannot update \"%s\" field on content info \"%s\"",
-				       paths[i], c->digest);
-		if (mask_labels(c->ctx->arena, &c->one.labels, &c->in->labels, key) < 0)
-			return err_nomem(err);
-	}
-	if (rc < 0)
-		return rc;
-	if (labels_validate(&c->one.labels, err) < 0)
-		return err_prefix(err, "info.Labels");
-	rc = schema_put_labels(b, "labels", &c->one.labels);
-	if (rc == 0)
-		rc = schema_put_time(b, "updatedat", time_now());
-	if (rc < 0)
-		return err_errno(err, rc, "write content %s", c->digest);
-	return read_back(c, b, c->digest, err);
+	return record_list(ctx, db, &kind, f, ret, ret_n, err);
 }
 
 int content_update(struct ctx *ctx, struct db *db, const struct content_info *in,
 		   char *const *paths, size_t n, struct content_info *ret, struct err *err)
 {
-	struct content_call c = {
-		.ctx = ctx, .digest = in->digest, .in = in, .paths = paths, .n_paths = n};
+	struct record_change ch = {.in = in, .paths = paths, .n_paths = n};
 	int rc = begin(ctx, in->digest, err);
 
-	if (rc == 0)
-		rc = db_update(ctx, db, update, &c, err);
-	if (rc == 0)
-		*ret = c.one;
-	return rc;
-}
-
-static int delete (struct bolt_tx *tx, void *arg, struct err *err)
-{
-	struct content_call *c = arg;
-	int rc;
-
-	if (!content_tx_find(c->ctx, tx, c->digest))
-		return not_found(c->digest, err);
-	rc = lease_tx_remove(c->ctx, tx, "content", c->digest, err);
-	if (rc < 0)
-		return rc;
-	rc = bolt_bucket_delete(SCHEMA_FIND(tx, c->ctx->ns, "content", "blob"), bolt_s(c->digest));
-	return rc < 0 ? err_errno(err, rc, "delete content %s", c->digest) : 0;
+	return rc < 0 ? rc : record_update(ctx, db, &kind, &ch, ret, err);
 }
 
 int content_delete(struct ctx *ctx, struct db *db, const char *digest, struct err *err)
 {
 	Containerd__Events__ContentDelete event = CONTAINERD__EVENTS__CONTENT_DELETE__INIT;
-	struct content_call c = {.ctx = ctx, .digest = digest};
 	int rc = begin(ctx, digest, err);
 
 	if (rc == 0)
-		rc = db_update(ctx, db, delete, &c, err);
+		rc = record_delete(ctx, db, &kind, digest, NULL, err);
 	if (rc < 0)
 		return rc;
-	db->content_dirty = true;
-	db_mark_dirty(db, true);
 	event.digest = (char *)digest;
 	db_publish(ctx, db, "/content/delete", &event.base);
 	return 0;
@@ -337,6 +223,16 @@ int content_read(struct ctx *ctx, struct db *db, const char *digest, size_t max,
 
 /* ---- ingests ---- */
 
+int content_tx_forget_ingest(struct ctx *ctx, struct bolt_tx *tx, const char *ref, struct err *err)
+{
+	struct bolt_bucket *ingests = SCHEMA_FIND(tx, ctx->ns, "content", "ingests");
+	int rc = ingests ? schema_drop(ingests, ref) : 0;
+
+	if (rc < 0)
+		return err_errno(err, rc, "delete ingest %s", ref);
+	return lease_tx_remove(ctx, tx, "ingests", ref, err);
+}
+
 static int ingest_record(struct arena *a, struct bolt_bucket *b, const char **ret_ref,
 			 const char **ret_expected)
 {
@@ -424,6 +320,13 @@ static int list_ingests(struct bolt_tx *tx, void *arg, struct err *err)
 	return 0;
 }
 
+static const char *content_status_field(const void *obj, const char *const *path, size_t n)
+{
+	const struct content_status *s = obj;
+
+	return n > 0 && streq(path[0], "ref") && !str_empty(s->ref) ? s->ref : NULL;
+}
+
 int content_list_status(struct ctx *ctx, struct db *db, const struct filter *f,
 			struct content_status **ret, size_t *ret_n, struct err *err)
 {
@@ -474,24 +377,4 @@ int content_abort(struct ctx *ctx, struct db *db, const char *ref, struct err *e
 	if (!*c.expected)
 		rc = db->content->ops->abort(ctx, db->content, c.backend_ref, err);
 	return rc == -ERR_NOT_FOUND ? 0 : rc;
-}
-
-/* ---- filters ---- */
-
-const char *content_info_field(const void *obj, const char *const *path, size_t n)
-{
-	const struct content_info *i = obj;
-
-	if (n == 0)
-		return NULL;
-	if (streq(path[0], "labels"))
-		return filter_label(&i->labels, path + 1, n - 1);
-	return streq(path[0], "digest") && !str_empty(i->digest) ? i->digest : NULL;
-}
-
-const char *content_status_field(const void *obj, const char *const *path, size_t n)
-{
-	const struct content_status *s = obj;
-
-	return n > 0 && streq(path[0], "ref") && !str_empty(s->ref) ? s->ref : NULL;
 }

@@ -154,6 +154,3 @@ DEFINE_CLEANUP(struct content_writer *, content_writer_close)
 /* Convenience: @p as a blob with labels; exists already = OK (labels are merged then). */
 int content_put(struct ctx *ctx, struct db *db, const char *ref, const struct descriptor *d,
 		const void *p, const struct labels *labels, struct err *err) _must_check_;
-
-const char *content_info_field(const void *info, const char *const *path, size_t n);
-const char *content_status_field(const void *status, const char *const *path, size_t n);

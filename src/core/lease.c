@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "base/time.h"
 #include "core/db_internal.h"
+#include "core/record.h"
 #include "core/schema.h"
 
 #define LEASE_GUARD_SECONDS (24 * 3600)
@@ -16,48 +17,29 @@
 struct lease_call {
 	struct ctx *ctx;
 	const char *id;
-	const struct labels *labels;
 	const struct lease_resource *resource;
-	const struct filter *filter;
-	struct lease one;
-	struct lease *all;
 	struct lease_resource *resources;
-	size_t n_all, cap;
+	size_t n, cap;
 };
 
 /* ---- the lease itself ---- */
 
-static int record_read(struct arena *a, struct bolt_bucket *b, const char *id, struct lease *ret)
-{
-	struct lease l = {.id = arena_strdup(a, id)};
-	int rc = b && l.id ? schema_get_labels(a, b, "labels", &l.labels) : -ENOMEM;
+#define AT(member) RECORD_AT(lease, member)
 
-	if (rc < 0)
-		return rc;
-	l.created_at = schema_get_time(b, "createdat");
-	*ret = l;
-	return 0;
-}
+static const struct record_field fields[] = {
+	{.key = "labels", .type = RECORD_LABELS, .filter = true, AT(labels)},
+	{.key = "createdat", .type = RECORD_CREATED, AT(created_at)},
+};
 
-static int create(struct bolt_tx *tx, void *arg, struct err *err)
-{
-	struct lease_call *c = arg;
-	struct bolt_bucket *all, *b;
-	int rc = schema_make_object(c->ctx, tx, "leases", &all, err);
-
-	if (rc < 0)
-		return rc;
-	rc = bolt_bucket_create(all, bolt_s(c->id), &b);
-	if (rc == -EEXIST)
-		return err_set(err, ERR_ALREADY_EXISTS, "lease \"%s\"", c->id);
-	if (rc == 0)
-		rc = schema_put_time(b, "createdat", time_now());
-	if (rc == 0)
-		rc = schema_put_labels(b, "labels", c->labels);
-	if (rc == 0)
-		rc = record_read(c->ctx->arena, b, c->id, &c->one);
-	return rc < 0 ? err_errno(err, rc, "write lease \"%s\"", c->id) : 0;
-}
+static const struct record_kind kind = {
+	.bucket = {"leases"},
+	.noun = "lease",
+	.key = "id",
+	.size = sizeof(struct lease),
+	.key_offset = offsetof(struct lease, id),
+	.fields = fields,
+	.n_fields = ARRAY_LEN(fields),
+};
 
 static const char *id_generate(struct arena *a)
 {
@@ -75,106 +57,39 @@ static const char *id_generate(struct arena *a)
 int lease_create(struct ctx *ctx, struct db *db, const char *id, const struct labels *labels,
 		 struct lease *ret, struct err *err)
 {
-	static const struct labels none;
-	struct lease_call c = {.ctx = ctx, .labels = labels ? labels : &none};
+	struct lease in = {.labels = labels ? *labels : (struct labels){0}};
+	struct record_change ch = {.in = &in};
 	int rc = db_check_namespace(ctx, err);
 
 	if (rc < 0)
 		return rc;
-	if (labels_validate(c.labels, err) < 0)
+	if (labels_validate(&in.labels, err) < 0)
 		return err_prefix(err, "lease.Labels");
-	c.id = str_empty(id) ? id_generate(ctx->arena) : id;
-	if (!c.id)
-		return err_nomem(err);
-	rc = db_update(ctx, db, create, &c, err);
-	if (rc == 0)
-		*ret = c.one;
-	return rc;
-}
-
-static struct bolt_bucket *lease_find(struct lease_call *c, struct bolt_tx *tx, struct err *err)
-{
-	struct bolt_bucket *b = SCHEMA_FIND(tx, c->ctx->ns, "leases", c->id);
-
-	if (!b)
-		err_set(err, ERR_NOT_FOUND, "lease \"%s\"", c->id);
-	return b;
-}
-
-static int delete (struct bolt_tx *tx, void *arg, struct err *err)
-{
-	struct lease_call *c = arg;
-	int rc;
-
-	if (!lease_find(c, tx, err))
-		return -ERR_NOT_FOUND;
-	rc = bolt_bucket_delete(schema_find_object(c->ctx, tx, "leases"), bolt_s(c->id));
-	return rc < 0 ? err_errno(err, rc, "delete lease \"%s\"", c->id) : 0;
+	in.id = str_empty(id) ? id_generate(ctx->arena) : id;
+	return in.id ? record_create(ctx, db, &kind, &ch, ret, err) : err_nomem(err);
 }
 
 int lease_delete(struct ctx *ctx, struct db *db, const char *id, struct err *err)
 {
-	struct lease_call c = {.ctx = ctx, .id = id};
-	int rc = db_check_namespace(ctx, err);
-
-	if (rc == 0)
-		rc = db_update(ctx, db, delete, &c, err);
-	if (rc == 0)
-		db_mark_dirty(db, true);
-	return rc;
-}
-
-static int list(struct bolt_tx *tx, void *arg, struct err *err)
-{
-	struct lease_call *c = arg;
-	struct arena *a = c->ctx->arena;
-	struct bolt_bucket *b = schema_find_object(c->ctx, tx, "leases");
-	const char **ids;
-	size_t n;
-
-	c->n_all = 0;
-	if (schema_keys(a, b, true, &ids, &n) < 0)
-		return err_nomem(err);
-	for (size_t i = 0; i < n; i++) {
-		if (record_read(a, bolt_bucket(b, bolt_s(ids[i])), ids[i], &c->one) < 0)
-			return err_nomem(err);
-		if (!filter_match(c->filter, lease_field, &c->one))
-			continue;
-		c->all = arena_grow(a, c->all, &c->cap, c->n_all + 1, sizeof(*c->all));
-		if (!c->all)
-			return err_nomem(err);
-		c->all[c->n_all++] = c->one;
-	}
-	return 0;
+	return record_delete(ctx, db, &kind, id, NULL, err);
 }
 
 int lease_list(struct ctx *ctx, struct db *db, const struct filter *f, struct lease **ret,
 	       size_t *ret_n, struct err *err)
 {
-	struct lease_call c = {.ctx = ctx, .filter = f};
-	int rc = db_check_namespace(ctx, err);
-
-	if (rc == 0)
-		rc = db_view(ctx, db, list, &c, err);
-	if (rc == 0) {
-		*ret = c.all;
-		*ret_n = c.n_all;
-	}
-	return rc;
-}
-
-const char *lease_field(const void *lease, const char *const *path, size_t n)
-{
-	const struct lease *l = lease;
-
-	if (n == 0)
-		return NULL;
-	if (streq(path[0], "labels"))
-		return filter_label(&l->labels, path + 1, n - 1);
-	return streq(path[0], "id") && !str_empty(l->id) ? l->id : NULL;
+	return record_list(ctx, db, &kind, f, ret, ret_n, err);
 }
 
 /* ---- resources ---- */
+
+static struct bolt_bucket *lease_find(struct lease_call *c, struct bolt_tx *tx, struct err *err)
+{
+	struct bolt_bucket *b = record_tx_find(c->ctx, tx, &kind, c->id);
+
+	if (!b)
+		err_set(err, ERR_NOT_FOUND, "lease \"%s\"", c->id);
+	return b;
+}
 
 /* The buckets below the lease in which @type's resources are kept: one, or snapshots and the
  * snapshotter. */
@@ -285,10 +200,10 @@ static int collect(struct lease_call *c, struct bolt_bucket *b, const char *type
 
 	for (size_t i = 0; rc == 0 && i < n; i++) {
 		c->resources =
-			arena_grow(a, c->resources, &c->cap, c->n_all + 1, sizeof(*c->resources));
+			arena_grow(a, c->resources, &c->cap, c->n + 1, sizeof(*c->resources));
 		if (!c->resources)
 			return -ENOMEM;
-		c->resources[c->n_all++] = (struct lease_resource){.id = keys[i], .type = type};
+		c->resources[c->n++] = (struct lease_resource){.id = keys[i], .type = type};
 	}
 	return rc;
 }
@@ -304,7 +219,7 @@ static int list_resources(struct bolt_tx *tx, void *arg, struct err *err)
 
 	if (!b)
 		return -ERR_NOT_FOUND;
-	c->n_all = 0;
+	c->n = 0;
 	for (size_t i = 0; rc == 0 && i < ARRAY_LEN(plain); i++)
 		rc = collect(c, bolt_bucket(b, bolt_s(plain[i])), plain[i]);
 	snapshots = bolt_bucket(b, bolt_s("snapshots"));
@@ -328,7 +243,7 @@ int lease_list_resources(struct ctx *ctx, struct db *db, const char *id,
 		rc = db_view(ctx, db, list_resources, &c, err);
 	if (rc == 0) {
 		*ret = c.resources;
-		*ret_n = c.n_all;
+		*ret_n = c.n;
 	}
 	return rc;
 }
@@ -358,6 +273,13 @@ int lease_tx_remove(struct ctx *ctx, struct bolt_tx *tx, const char *type, const
 }
 
 /* ---- guard ---- */
+
+static int delete (struct bolt_tx *tx, void *arg, struct err *err)
+{
+	struct lease_call *c = arg;
+
+	return record_tx_delete(c->ctx, tx, &kind, c->id, NULL, err);
+}
 
 int lease_guard_begin(struct ctx *ctx, struct db *db, struct lease_guard *ret, struct err *err)
 {

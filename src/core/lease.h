@@ -32,7 +32,6 @@ int lease_delete_resource(struct ctx *ctx, struct db *db, const char *id,
 			  const struct lease_resource *r, struct err *err) _must_check_;
 int lease_list_resources(struct ctx *ctx, struct db *db, const char *id,
 			 struct lease_resource **ret, size_t *ret_n, struct err *err) _must_check_;
-const char *lease_field(const void *lease, const char *const *path, size_t n);
 
 /* In a write transaction of another noun: adds to ctx->lease when the call carries one.
  * -ERR_NOT_FOUND "lease does not exist". */

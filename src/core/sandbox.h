@@ -37,5 +37,3 @@ int sandbox_create(struct ctx *ctx, struct db *db, const struct sandbox *s, stru
 int sandbox_update(struct ctx *ctx, struct db *db, const struct sandbox *s, char *const *paths,
 		   size_t n, struct sandbox *ret, struct err *err) _must_check_;
 int sandbox_delete(struct ctx *ctx, struct db *db, const char *id, struct err *err) _must_check_;
-const char *sandbox_field(const void *sandbox, const char *const *path,
-			  size_t n); /* filter_field_fn */

@@ -166,19 +166,6 @@ int schema_make(struct bolt_tx *tx, const char *const *path, size_t n, struct bo
 	return rc;
 }
 
-struct bolt_bucket *schema_find_object(struct ctx *ctx, struct bolt_tx *tx, const char *name)
-{
-	return SCHEMA_FIND(tx, ctx->ns, name);
-}
-
-int schema_make_object(struct ctx *ctx, struct bolt_tx *tx, const char *name,
-		       struct bolt_bucket **ret, struct err *err)
-{
-	int rc = SCHEMA_MAKE(tx, ret, ctx->ns, name);
-
-	return rc < 0 ? err_errno(err, rc, "make bucket `%s` of namespace `%s`", name, ctx->ns) : 0;
-}
-
 int schema_drop(struct bolt_bucket *b, const char *name)
 {
 	int rc = bolt_bucket_delete(b, bolt_s(name));

@@ -78,9 +78,3 @@ int schema_drop(struct bolt_bucket *b, const char *name);
  * changes, or after the transaction. */
 int schema_keys(struct arena *a, struct bolt_bucket *b, bool buckets, const char ***ret,
 		size_t *ret_n);
-
-/* The transaction's namespace bucket, for objects of ctx: v1/<ctx's namespace>/<name>; NULL when
- * absent. */
-struct bolt_bucket *schema_find_object(struct ctx *ctx, struct bolt_tx *tx, const char *name);
-int schema_make_object(struct ctx *ctx, struct bolt_tx *tx, const char *name,
-		       struct bolt_bucket **ret, struct err *err) _must_check_;

@@ -21,7 +21,7 @@
 #include "base/trace.h"
 #include "core/db_internal.h"
 #include "core/lease.h"
-#include "core/mask.h"
+#include "core/record.h"
 #include "core/schema.h"
 #include "protos.h"
 
@@ -59,25 +59,35 @@ struct snapshot_call {
 
 /* ---- records ---- */
 
-static int record_read(struct arena *a, struct bolt_bucket *b, const char *key, struct record *ret)
-{
-	struct record r = {.key = arena_strdup(a, key)};
-	int rc = b && r.key ? schema_get_str(a, b, "name", &r.name) : -ENOMEM;
+#define AT(member) RECORD_AT(record, member)
 
-	if (rc == 0)
-		rc = schema_get_str(a, b, "parent", &r.parent);
-	if (rc == 0)
-		rc = schema_get_labels(a, b, "labels", &r.labels);
-	if (rc < 0)
-		return rc;
-	r.created = schema_get_time(b, "createdat");
-	r.updated = schema_get_time(b, "updatedat");
-	*ret = r;
-	return 0;
+static const struct record_field record_fields[] = {
+	{.key = "name", AT(name)},
+	{.key = "parent", AT(parent)},
+	{.key = "labels", .mask = "labels", .type = RECORD_LABELS, AT(labels)},
+	{.key = "createdat", .type = RECORD_CREATED, AT(created)},
+	{.key = "updatedat", .type = RECORD_UPDATED, AT(updated)},
+};
+
+static int record_validate(const void *rec, struct err *err)
+{
+	const struct record *r = rec;
+
+	return labels_validate(&r->labels, err) < 0 ? err_prefix(err, "info.Labels") : 0;
 }
 
+/* How a record is read and its labels are changed; the rest is done here. */
+static const struct record_kind records = {
+	.mask_noun = "snapshot ",
+	.size = sizeof(struct record),
+	.key_offset = offsetof(struct record, key),
+	.fields = record_fields,
+	.n_fields = ARRAY_LEN(record_fields),
+	.validate = record_validate,
+};
+
 /* Also lists it among its parent's children. */
-static int record_write(struct bolt_bucket *all, const struct record *r)
+static int record_link(struct bolt_bucket *all, const struct record *r)
 {
 	struct bolt_bucket *b, *children;
 	int rc = bolt_bucket_create(all, bolt_s(r->key), &b);
@@ -97,7 +107,7 @@ static int record_write(struct bolt_bucket *all, const struct record *r)
 	return rc < 0 ? rc : schema_put_str(children, r->key, "");
 }
 
-static int record_delete(struct bolt_bucket *all, const struct record *r)
+static int record_unlink(struct bolt_bucket *all, const struct record *r)
 {
 	struct bolt_bucket *b = *r->parent ? bolt_bucket(all, bolt_s(r->parent)) : NULL;
 	int rc = 0;
@@ -127,7 +137,7 @@ static int find(struct bolt_tx *tx, void *arg, struct err *err)
 
 	if (!b)
 		return no_snapshot(c->key, err);
-	return record_read(c->ctx->arena, b, c->key, &c->rec) < 0 ? err_nomem(err) : 0;
+	return record_read(c->ctx->arena, &records, b, c->key, &c->rec) < 0 ? err_nomem(err) : 0;
 }
 
 static int lease_type(struct snapshot_call *c, const char **ret, struct err *err)
@@ -263,9 +273,36 @@ static int list(struct bolt_tx *tx, void *arg, struct err *err)
 	if (!c->all)
 		return err_nomem(err);
 	for (size_t i = 0; i < c->n_all; i++)
-		if (record_read(a, bolt_bucket(all, bolt_s(keys[i])), keys[i], &c->all[i]) < 0)
+		if (record_read(a, &records, bolt_bucket(all, bolt_s(keys[i])), keys[i],
+				&c->all[i]) < 0)
 			return err_nomem(err);
 	return 0;
+}
+
+const char *snapshot_kind_name(enum snapshot_kind k)
+{
+	static const char *const names[] = {"Unknown", "View", "Active", "Committed"};
+
+	return (unsigned int)k < ARRAY_LEN(names) ? names[k] : names[0];
+}
+
+static const char *snapshot_field(const void *info, const char *const *path, size_t n)
+{
+	static const char *const kinds[] = {NULL, "view", "active", "committed"};
+	const struct snapshot_info *i = info;
+	const char *v = NULL;
+
+	if (n == 0)
+		return NULL;
+	if (streq(path[0], "labels"))
+		return filter_label(&i->labels, path + 1, n - 1);
+	if (streq(path[0], "kind"))
+		v = (unsigned int)i->kind < ARRAY_LEN(kinds) ? kinds[i->kind] : NULL;
+	else if (streq(path[0], "name"))
+		v = i->name;
+	else if (streq(path[0], "parent"))
+		v = i->parent;
+	return str_empty(v) ? NULL : v;
 }
 
 int snapshot_list(struct ctx *ctx, struct db *db, const char *snapshotter, const struct filter *f,
@@ -294,32 +331,6 @@ int snapshot_list(struct ctx *ctx, struct db *db, const char *snapshotter, const
 	*ret = v;
 	*ret_n = n;
 	return 0;
-}
-
-const char *snapshot_kind_name(enum snapshot_kind k)
-{
-	static const char *const names[] = {"Unknown", "View", "Active", "Committed"};
-
-	return (unsigned int)k < ARRAY_LEN(names) ? names[k] : names[0];
-}
-
-const char *snapshot_field(const void *info, const char *const *path, size_t n)
-{
-	static const char *const kinds[] = {NULL, "view", "active", "committed"};
-	const struct snapshot_info *i = info;
-	const char *v = NULL;
-
-	if (n == 0)
-		return NULL;
-	if (streq(path[0], "labels"))
-		return filter_label(&i->labels, path + 1, n - 1);
-	if (streq(path[0], "kind"))
-		v = (unsigned int)i->kind < ARRAY_LEN(kinds) ? kinds[i->kind] : NULL;
-	else if (streq(path[0], "name"))
-		v = i->name;
-	else if (streq(path[0], "parent"))
-		v = i->parent;
-	return str_empty(v) ? NULL : v;
 }
 
 /* ---- prepare ---- */
@@ -409,7 +420,7 @@ static int record(struct bolt_tx *tx, void *arg, struct err *err)
 	int rc = SCHEMA_MAKE(tx, &all, c->ctx->ns, "snapshots", c->s->sn->name);
 
 	if (rc == 0)
-		rc = record_write(all, &c->rec);
+		rc = record_link(all, &c->rec);
 	if (rc == -EEXIST)
 		return err_set(err, ERR_ALREADY_EXISTS, "snapshot \"%s\"", c->rec.key);
 	if (rc == -ENOENT)
@@ -597,10 +608,10 @@ static int commit_record(struct snapshot_call *c, struct bolt_tx *tx, const char
 			 const struct record *new, struct err *err)
 {
 	struct bolt_bucket *all = find_all(c, tx);
-	int rc = all ? record_delete(all, &c->rec) : -ENOENT;
+	int rc = all ? record_unlink(all, &c->rec) : -ENOENT;
 
 	if (rc == 0)
-		rc = record_write(all, new);
+		rc = record_link(all, new);
 	if (rc < 0)
 		return err_errno(err, rc, "write snapshot %s", name);
 	rc = lease_remove(c, tx, c->key, err);
@@ -758,7 +769,7 @@ static int remove_record(struct bolt_tx *tx, void *arg, struct err *err)
 		return rc;
 	if (has_children(all, c->key))
 		return err_set(err, ERR_FAILED_PRECONDITION, "cannot remove snapshot with child");
-	rc = record_delete(all, &c->rec);
+	rc = record_unlink(all, &c->rec);
 	if (rc < 0)
 		return err_errno(err, rc, "delete snapshot %s", c->key);
 	return lease_remove(c, tx, c->key, err);
@@ -785,33 +796,23 @@ int snapshot_remove(struct ctx *ctx, struct db *db, const char *snapshotter, con
 
 static int update(struct bolt_tx *tx, void *arg, struct err *err)
 {
-	static char *const all_paths[] = {"labels"};
 	struct snapshot_call *c = arg;
-	char *const *paths = c->n_paths ? c->paths : all_paths;
-	size_t n = c->n_paths ? c->n_paths : 1;
+	struct arena *a = c->ctx->arena;
+	struct record in = {.key = c->key, .labels = *c->labels};
 	struct bolt_bucket *b;
-	const char *path_key;
 	int rc = find(tx, c, err);
 
-	for (size_t i = 0; rc == 0 && i < n; i++) {
-		if (!mask_field(paths[i], "labels", &path_key))
-			return err_set(err, ERR_INVALID_ARGUMENT,
-				       "cannot update \"%s\" field on snapshot \"%s\"", paths[i],
-				       c->key);
-		if (mask_labels(c->ctx->arena, &c->rec.labels, c->labels, path_key) < 0)
-			return err_nomem(err);
-	}
+	if (rc == 0)
+		rc = record_mask(a, &records, &c->rec, &in, c->paths, c->n_paths, err);
 	if (rc < 0)
 		return rc;
-	if (labels_validate(&c->rec.labels, err) < 0)
-		return err_prefix(err, "info.Labels");
 	b = bolt_bucket(find_all(c, tx), bolt_s(c->key));
 	c->rec.updated = time_now();
 	rc = b ? schema_put_labels(b, "labels", &c->rec.labels) : -ENOMEM;
 	if (rc == 0)
 		rc = schema_put_time(b, "updatedat", c->rec.updated);
 	if (rc == 0)
-		rc = schema_get_labels(c->ctx->arena, b, "labels", &c->rec.labels);
+		rc = schema_get_labels(a, b, "labels", &c->rec.labels);
 	return rc < 0 ? err_errno(err, rc, "write snapshot %s", c->key) : 0;
 }
 

@@ -101,5 +101,4 @@ int snapshot_list(struct ctx *ctx, struct db *db, const char *snapshotter, const
 bool snapshot_is_remote(struct db *db, const char *snapshotter);
 int snapshot_cleanup(struct ctx *ctx, struct db *db, const char *snapshotter,
 		     struct err *err) _must_check_;
-const char *snapshot_field(const void *info, const char *const *path, size_t n);
 const char *snapshot_kind_name(enum snapshot_kind k); /* Unknown View Active Committed */

@@ -234,6 +234,24 @@ static void container_update_obeys_the_mask(void **state)
 			 -ERR_INVALID_ARGUMENT);
 }
 
+/* A map on the wire may have a key more than once. */
+static void of_extensions_with_one_key_the_last_counts(void **state)
+{
+	struct fix *f = *state;
+	char *paths[] = {"extensions.x"};
+	struct container c = sample_container("c1"), got;
+	struct any_entry ext[100];
+
+	for (size_t i = 0; i < ARRAY_LEN(ext); i++)
+		ext[i] = (struct any_entry){"x", {i < 99 ? "t" : "last", "v", 1}};
+	assert_ok(container_create(&f->ctx, f->db, &c, &got, &f->err));
+	c.extensions = ext;
+	c.n_extensions = ARRAY_LEN(ext);
+	assert_ok(container_update(&f->ctx, f->db, &c, paths, 1, &got, &f->err));
+	assert_int_equal(got.n_extensions, 1);
+	assert_string_equal(got.extensions[0].value.type_url, "last");
+}
+
 static void lists_are_in_bytewise_order_and_filtered(void **state)
 {
 	struct fix *f = *state;
@@ -316,6 +334,30 @@ static void image_lives_from_create_to_delete(void **state)
 	assert_ok(image_delete(&f->ctx, f->db, i.name, DIGEST_B, &f->err));
 	assert_err(image_get(&f->ctx, f->db, "x", &got, &f->err), ERR_NOT_FOUND,
 		   "image \"x\": not found");
+}
+
+static void image_s_target_is_updated_as_a_whole(void **state)
+{
+	struct fix *f = *state;
+	struct image i = sample_image("x"), got;
+	char *target[] = {"target"}, *bad[] = {"target.digest"};
+
+	i.labels = make_labels(f->arena, "a", "1", NULL);
+	i.target.annotations = make_labels(f->arena, "n", "1", NULL);
+	assert_ok(image_create(&f->ctx, f->db, &i, now_please, &got, &f->err));
+	i.labels = make_labels(f->arena, "b", "2", NULL);
+	i.target =
+		(struct descriptor){.digest = DIGEST_B, .media_type = "application/y", .size = 8};
+	assert_ok(image_update(&f->ctx, f->db, &i, target, 1, now_please, &got, &f->err));
+	assert_string_equal(got.target.digest, DIGEST_B);
+	assert_string_equal(got.target.media_type, "application/y");
+	assert_int_equal(got.target.size, 8);
+	assert_int_equal(got.target.annotations.n, 0);
+	assert_string_equal(labels_get(&got.labels, "a"), "1");
+	assert_null(labels_get(&got.labels, "b"));
+	assert_err(image_update(&f->ctx, f->db, &i, bad, 1, now_please, &got, &f->err),
+		   ERR_INVALID_ARGUMENT,
+		   "cannot update \"target.digest\" field on image \"x\": invalid argument");
 }
 
 static void long_label_is_refused(void **state)
@@ -536,9 +578,11 @@ int main(void)
 		T(container_is_stored_as_given),
 		T(container_create_validates),
 		T(container_update_obeys_the_mask),
+		T(of_extensions_with_one_key_the_last_counts),
 		T(lists_are_in_bytewise_order_and_filtered),
 		T(image_create_validates),
 		T(image_lives_from_create_to_delete),
+		T(image_s_target_is_updated_as_a_whole),
 		T(long_label_is_refused),
 		T(lease_holds_resources),
 		T(guard_uses_the_lease_of_the_client_or_its_own),
