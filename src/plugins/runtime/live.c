@@ -41,10 +41,8 @@ static struct live_shim **slot(struct live_shims *all, const char *ns, const cha
 	return p;
 }
 
-static void shim_free(void *arg)
+static void shim_free(struct live_shim *s)
 {
-	struct live_shim *s = arg;
-
 	shim_log_free(s->log);
 	if (s->client)
 		rpc_client_free(s->client);
@@ -54,6 +52,29 @@ static void shim_free(void *arg)
 	free(s->address);
 	free(s->sandbox);
 	free(s);
+}
+
+/* On the loop, or without it. */
+static void reap(void *arg)
+{
+	struct live_shims *all = arg;
+	struct live_shim *dead;
+
+	pthread_mutex_lock(&all->lock);
+	dead = all->dead;
+	all->dead = NULL;
+	for (struct live_shim *s = dead; s; s = s->next) {
+		*(s->newer ? &s->newer->older : &all->newest) = s->older;
+		if (s->older)
+			s->older->newer = s->newer;
+	}
+	pthread_mutex_unlock(&all->lock);
+	while (dead) {
+		struct live_shim *s = dead;
+
+		dead = s->next;
+		shim_free(s);
+	}
 }
 
 struct live_shim *live_shim_ref(struct live_shim *s)
@@ -66,13 +87,18 @@ struct live_shim *live_shim_ref(struct live_shim *s)
  * the end comes in a turn of its own there. */
 void live_shim_unref(struct live_shim *s)
 {
+	struct live_shims *all = s->all;
+
 	if (atomic_fetch_sub(&s->refs, 1) != 1)
 		return;
-	if (atomic_load(&s->all->stopped))
-		shim_free(s);
-	else if (loop_post(s->all->o.loop, shim_free, s) < 0)
-		log_error("%s %s in namespace %s: no memory to free it", s->all->noun, s->id,
-			  s->ns);
+	pthread_mutex_lock(&all->lock);
+	s->next = all->dead;
+	all->dead = s;
+	pthread_mutex_unlock(&all->lock);
+	if (atomic_load(&all->stopped))
+		reap(all);
+	else
+		(void)!loop_post(all->o.loop, reap, all); /* without memory: the next one's */
 }
 
 int live_shim_add(struct live_shims *all, const char *ns, const char *id, struct live_shim **ret,
@@ -102,6 +128,10 @@ int live_shim_add(struct live_shims *all, const char *ns, const char *id, struct
 		return err_set(err, ERR_ALREADY_EXISTS, "%s %s%s", all->noun, id, all->taken);
 	}
 	*p = s;
+	s->older = all->newest;
+	if (s->older)
+		s->older->newer = s;
+	all->newest = s;
 	*ret = s;
 	return 0;
 }
@@ -155,11 +185,41 @@ void live_shims_quiesce(struct live_shims *all)
 	atomic_store(&all->closing, true);
 }
 
+/* On the loop, or without it: ends the connections of those that left the table while a call is
+ * under way (nobody waits for Shutdown), and with them the calls, which have a reference. */
+static void cut_all(void *arg)
+{
+	struct live_shims *all = arg;
+	struct live_shim *cut = NULL;
+
+	pthread_mutex_lock(&all->lock);
+	for (struct live_shim *s = all->newest; s; s = s->older)
+		if (atomic_load(&s->refs) > 0) {
+			s->next = cut; /* the table is empty */
+			cut = live_shim_ref(s);
+		}
+	pthread_mutex_unlock(&all->lock);
+	while (cut) {
+		struct live_shim *s = cut;
+
+		cut = s->next;
+		if (s->client)
+			rpc_client_free(s->client);
+		s->client = NULL;
+		live_shim_unref(s);
+	}
+	reap(all);
+}
+
 void live_shims_disconnect(struct live_shims *all)
 {
 	for (size_t i = 0; i < LIVE_SHIM_BUCKETS; i++)
 		while (all->buckets[i])
 			live_shim_remove(all->buckets[i]);
+	if (atomic_load(&all->stopped))
+		cut_all(all);
+	else if (loop_post(all->o.loop, cut_all, all) < 0)
+		log_error("no memory to end the connections of %ss", all->noun);
 }
 
 void live_shims_destroy(struct live_shims *all)

@@ -21,7 +21,8 @@ enum live_state { LIVE_CREATING, LIVE_READY, LIVE_ENDING, LIVE_DEAD };
 
 struct live_shim {
 	struct live_shims *all;
-	struct live_shim *next; /* in the bucket, under the lock */
+	struct live_shim *next;		 /* in the bucket, under the lock */
+	struct live_shim *older, *newer; /* of all that exist, under the lock */
 	atomic_int refs;
 	atomic_int state;
 	atomic_bool closed; /* the connection has ended */
@@ -42,8 +43,10 @@ struct live_shims {
 	void (*bury)(struct ctx *ctx, struct live_shim *s);
 	pthread_mutex_t lock;
 	struct live_shim *buckets[LIVE_SHIM_BUCKETS];
-	atomic_bool closing; /* no more cleaning up after shims */
-	atomic_bool stopped; /* the loop does not run any more */
+	struct live_shim *newest; /* also of those that left the table and have references */
+	struct live_shim *dead;	  /* that have none: the loop's to free */
+	atomic_bool closing;	  /* no more cleaning up after shims */
+	atomic_bool stopped;	  /* the loop does not run any more */
 };
 
 /* o, noun, taken and bury are set. */
