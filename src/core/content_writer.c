@@ -45,6 +45,7 @@ struct open_call {
 	bool in_store; /* the store has @expected */
 	bool exists;   /* so has the namespace */
 	bool shared;   /* no data needed */
+	bool lost;     /* the record is not the ingest's any more */
 	const char *backend_ref;
 };
 
@@ -138,6 +139,76 @@ static struct content_writer *writer_new(struct db *db, const struct open_call *
 	return w;
 }
 
+/* Whether the record is still the ingest's: whoever had the writer before may have committed or
+ * aborted it after we looked. */
+static int open_check(struct bolt_tx *tx, void *arg, struct err *err)
+{
+	struct open_call *c = arg;
+	struct bolt_bucket *b = SCHEMA_FIND(tx, c->ctx->ns, "content", "ingests", c->ref);
+	const char *backend_ref = "";
+
+	if (b && schema_get_str(c->ctx->arena, b, "ref", &backend_ref) < 0)
+		return err_nomem(err);
+	c->lost = !streq(backend_ref, c->backend_ref);
+	return 0;
+}
+
+static int open_store_writer(struct open_call *c, struct db *db, int64_t total,
+			     struct content_store_writer **ret, struct err *err)
+{
+	struct content_store *s = db->content;
+	struct content_store_writer *w;
+	int rc = s->ops->writer(c->ctx, s, c->backend_ref, total, c->expected, &w, err);
+
+	if (rc < 0)
+		return rc;
+	rc = db_view(c->ctx, db, open_check, c, err);
+	if (rc == 0 && !c->lost) {
+		*ret = w;
+		return 0;
+	}
+	if (rc == 0)
+		(void)!s->ops->abort(c->ctx, s, c->backend_ref, NULL);
+	w->ops->close(w);
+	return rc;
+}
+
+/* One attempt; c->lost: there must be another. */
+static int writer_open(struct open_call *c, struct db *db, int64_t total,
+		       struct content_writer **ret, struct err *err)
+{
+	struct content_store *s = db->content;
+	_cleanup_(content_writer_closep) struct content_writer *w = NULL;
+	struct content_info shared = {0};
+	int rc;
+
+	{
+		READ_GUARD(&db->content_lock);
+
+		c->in_store =
+			*c->expected && s->ops->info(c->ctx, s, c->expected, &shared, NULL) == 0;
+		rc = db_update(c->ctx, db, open_record, c, err);
+	}
+	/* From here on the record keeps the ingest, or the blob that it shares. */
+	if (rc < 0)
+		return rc;
+	if (c->exists)
+		return err_set(err, ERR_ALREADY_EXISTS, "content %s", c->expected);
+	w = writer_new(db, c);
+	if (!w)
+		return err_nomem(err);
+	if (c->shared) {
+		snprintf(w->shared.text, sizeof(w->shared.text), "%s", c->expected);
+		w->size = shared.size;
+		w->started = time_now();
+	} else {
+		rc = open_store_writer(c, db, total, &w->w, err);
+	}
+	if (rc == 0 && !c->lost)
+		*ret = TAKE_PTR(w);
+	return rc;
+}
+
 int content_writer_open(struct ctx *ctx, struct db *db, const char *ref, int64_t total,
 			const char *expected, struct content_writer **ret, struct err *err)
 {
@@ -145,9 +216,6 @@ int content_writer_open(struct ctx *ctx, struct db *db, const char *ref, int64_t
 			      .isolated = db->content_isolated,
 			      .ref = ref,
 			      .expected = expected ? expected : ""};
-	struct content_store *s = db->content;
-	_cleanup_(content_writer_closep) struct content_writer *w = NULL;
-	struct content_info shared = {0};
 	int rc = db_check_namespace(ctx, err);
 
 	if (rc == 0 && str_empty(ref))
@@ -156,31 +224,11 @@ int content_writer_open(struct ctx *ctx, struct db *db, const char *ref, int64_t
 		rc = digest_validate(c.expected, err);
 	if (rc < 0)
 		return rc;
-	{
-		READ_GUARD(&db->content_lock);
-
-		c.in_store = *c.expected && s->ops->info(ctx, s, c.expected, &shared, NULL) == 0;
-		rc = db_update(ctx, db, open_record, &c, err);
-	}
-	/* From here on the record keeps the ingest, or the blob that it shares. */
-	if (rc < 0)
-		return rc;
-	if (c.exists)
-		return err_set(err, ERR_ALREADY_EXISTS, "content %s", c.expected);
-	w = writer_new(db, &c);
-	if (!w)
-		return err_nomem(err);
-	if (c.shared) {
-		snprintf(w->shared.text, sizeof(w->shared.text), "%s", c.expected);
-		w->size = shared.size;
-		w->started = time_now();
-	} else {
-		rc = s->ops->writer(ctx, s, c.backend_ref, total, c.expected, &w->w, err);
-		if (rc < 0)
-			return rc;
-	}
-	*ret = TAKE_PTR(w);
-	return 0;
+	do {
+		c.lost = false;
+		rc = writer_open(&c, db, total, ret, err);
+	} while (rc == 0 && c.lost);
+	return rc;
 }
 
 void content_writer_close(struct content_writer *w)

@@ -157,6 +157,77 @@ static void reference_has_one_writer(void **state)
 	content_writer_close(open_writer(f, "r1", 0, ""));
 }
 
+/* A store in which another writer of the same reference commits, or the ingest is aborted, right
+ * before a writer is opened. */
+static struct {
+	struct fix *f;
+	const struct content_store_ops *real;
+	struct content_store_ops ops;
+	struct content_writer *first; /* NULL = abort */
+	const char *digest;
+	int calls;
+} rival;
+
+static int rival_writer(struct ctx *ctx, struct content_store *s, const char *ref, int64_t total,
+			const char *expected, struct content_store_writer **ret, struct err *err)
+{
+	struct fix *f = rival.f;
+	struct digest d;
+
+	if (rival.calls++ == 0 && rival.first) {
+		assert_ok(content_writer_commit(&f->ctx, rival.first, 5, rival.digest, NULL, &d,
+						&f->err));
+		content_writer_close(rival.first);
+	} else if (rival.calls == 1) {
+		assert_ok(content_abort(&f->ctx, f->db, "r", &f->err));
+	}
+	return rival.real->writer(ctx, s, ref, total, expected, ret, err);
+}
+
+static void rival_begin(struct fix *f, struct content_writer *first, const char *digest)
+{
+	rival.f = f;
+	rival.real = f->content->ops;
+	rival.ops = *rival.real;
+	rival.ops.writer = rival_writer;
+	rival.first = first;
+	rival.digest = digest;
+	rival.calls = 0;
+	f->content->ops = &rival.ops;
+}
+
+static void blob_that_comes_while_a_writer_is_opened_is_seen(void **state)
+{
+	struct fix *f = *state;
+	struct content_writer *w, *second;
+	struct digest d;
+
+	digest_of(DIGEST_SHA256, "hello", 5, &d);
+	assert_ok(content_writer_open(&f->ctx, f->db, "r", 5, d.text, &w, &f->err));
+	assert_ok(content_writer_write(w, "hello", 5, &f->err));
+	rival_begin(f, w, d.text);
+	assert_int_equal(content_writer_open(&f->ctx, f->db, "r", 5, d.text, &second, &f->err),
+			 -ERR_ALREADY_EXISTS);
+	f->content->ops = rival.real;
+	assert_int_equal(rival.calls, 1);
+	assert_int_equal(count_ingest_dirs(f), 0);
+}
+
+static void ingest_that_is_aborted_while_a_writer_is_opened_is_made_anew(void **state)
+{
+	struct fix *f = *state;
+	struct content_status st;
+	struct content_writer *w;
+
+	rival_begin(f, NULL, NULL);
+	assert_ok(content_writer_open(&f->ctx, f->db, "r", 5, NULL, &w, &f->err));
+	f->content->ops = rival.real;
+	assert_int_equal(rival.calls, 2);
+	assert_int_equal(count_ingest_dirs(f), 1);
+	assert_ok(content_status(&f->ctx, f->db, "r", &st, &f->err));
+	content_writer_close(w);
+}
+
 static void truncate_restarts_the_digest(void **state)
 {
 	struct fix *f = *state;
@@ -475,6 +546,8 @@ int main(void)
 		T(closed_ingest_is_resumed_with_its_digest),
 		T(another_total_starts_the_ingest_anew),
 		T(reference_has_one_writer),
+		T(blob_that_comes_while_a_writer_is_opened_is_seen),
+		T(ingest_that_is_aborted_while_a_writer_is_opened_is_made_anew),
 		T(truncate_restarts_the_digest),
 		T(written_bytes_can_be_read_along),
 		T(bytes_that_were_not_digested_are_not_committed),
