@@ -6,10 +6,12 @@
  *     field     := quoted | [A-Za-z0-9_]+
  *     operator  := "==" | "!=" | "~="
  *     value     := quoted | run of printable characters but white space and ","
- *     quoted    := "..." with Go's escapes; after ~= also /.../ and |...|
+ *     quoted    := "..." with Go's escapes; after ~= also /.../ and |...|, with the same
  *
  * The scanner cuts tokens out of the string; where a value is due it takes a longer run than a
- * field is. Errors show where the token stands that could not be used.
+ * field is, but one that begins with none of the characters of other tokens. White space may stand
+ * before a token; not before "," and "." and at the end, where containerd looks at the next
+ * character without a scan. Errors show where the token stands that could not be used.
  */
 #include "core/filter.h"
 
@@ -39,7 +41,16 @@ struct filter {
 
 /* ---- scanner ---- */
 
-enum token { TOK_END, TOK_FIELD, TOK_VALUE, TOK_QUOTED, TOK_OPERATOR, TOK_SEPARATOR, TOK_ILLEGAL };
+enum token {
+	TOK_END,
+	TOK_FIELD,
+	TOK_VALUE,
+	TOK_QUOTED,
+	TOK_OPERATOR,
+	TOK_SEPARATOR,
+	TOK_OTHER,
+	TOK_ILLEGAL
+};
 
 struct parser {
 	struct arena *arena;
@@ -115,6 +126,7 @@ static enum token scan_quoted(struct parser *p, char quote)
 	return illegal(p, "quoted literal not terminated");
 }
 
+/* The first character is taken, whatever it is. */
 static enum token scan_value(struct parser *p)
 {
 	while (p->pos < p->len) {
@@ -122,17 +134,18 @@ static enum token scan_value(struct parser *p)
 		size_t n = rune_len(p->text + p->pos, p->len - p->pos);
 
 		if (!n)
-			return illegal(p, "rune error");
+			break;
 		if (is_space(c) || c == ',' || (uint8_t)c < 0x20 || c == 0x7f)
 			break;
 		p->pos += n;
 	}
-	return p->tok = p->pos > p->start ? TOK_VALUE : illegal(p, "expected value or quoted");
+	return p->tok = TOK_VALUE;
 }
 
-/* @value: a value is due here; @regex: in which slashes and bars quote. */
-static enum token scan(struct parser *p, bool value, bool regex)
+/* @value: a value is due here. */
+static enum token scan(struct parser *p, bool value)
 {
+	size_t n;
 	char c;
 
 	while (p->pos < p->len && is_space(p->text[p->pos]))
@@ -141,28 +154,32 @@ static enum token scan(struct parser *p, bool value, bool regex)
 	if (p->pos == p->len)
 		return p->tok = TOK_END;
 	c = p->text[p->pos];
-	if (!rune_len(p->text + p->pos, p->len - p->pos))
+	n = rune_len(p->text + p->pos, p->len - p->pos);
+	if (!n)
 		return illegal(p, "rune error");
-	if (c == '"' || (regex && (c == '/' || c == '|')))
+	if (c == '"' || c == '/' || c == '|')
 		return scan_quoted(p, c);
-	if (value)
-		return scan_value(p);
-	if (c == ',' || c == '.') {
-		p->pos++;
+	p->pos += n;
+	if (c == ',' || c == '.')
 		return p->tok = TOK_SEPARATOR;
-	}
 	if (is_operator(c)) {
 		while (p->pos < p->len && is_operator(p->text[p->pos]))
 			p->pos++;
 		return p->tok = TOK_OPERATOR;
 	}
-	if (is_field(c)) {
-		while (p->pos < p->len && is_field(p->text[p->pos]))
-			p->pos++;
-		return p->tok = TOK_FIELD;
-	}
-	p->pos += rune_len(p->text + p->pos, p->len - p->pos);
-	return illegal(p, "unexpected character");
+	if (value)
+		return scan_value(p);
+	if (!is_field(c))
+		return p->tok = TOK_OTHER;
+	while (p->pos < p->len && is_field(p->text[p->pos]))
+		p->pos++;
+	return p->tok = TOK_FIELD;
+}
+
+/* The next character, blanks included; NUL at the end. */
+static char peek(const struct parser *p)
+{
+	return p->pos < p->len ? p->text[p->pos] : 0;
 }
 
 /* Marks the one character where the token begins. */
@@ -266,8 +283,8 @@ static bool unescape(const char **s, const char *end, char quote, char **out)
 	return true;
 }
 
-/* Text of the current TOK_QUOTED. */
-static int unquote(struct parser *p, const char **ret)
+/* Text of the current TOK_QUOTED. @alt: slashes and bars quote, too. */
+static int unquote(struct parser *p, bool alt, const char **ret)
 {
 	char quote = p->text[p->start];
 	const char *s = p->text + p->start + 1, *end = p->text + p->pos - 1;
@@ -275,23 +292,13 @@ static int unquote(struct parser *p, const char **ret)
 
 	if (!v)
 		return err_nomem(p->err);
+	if (quote != '"' && !alt)
+		return fail(p, "invalid quote encountered");
 	while (s < end) {
-		if (*s != '\\') {
+		if (*s != '\\')
 			*out++ = *s++;
-			continue;
-		}
-		s++;
-		/* In a regular expression between slashes or bars an escape that is not a string's
-		 * is the expression's. */
-		const char *at = s;
-
-		if (unescape(&s, end, quote, &out))
-			continue;
-		if (quote == '"')
-			return fail(p, "unquote failed");
-		*out++ = '\\';
-		s = at;
-		*out++ = *s++;
+		else if (s++, !unescape(&s, end, quote, &out))
+			return fail(p, "illegal escape sequence");
 	}
 	*out = 0;
 	*ret = v;
@@ -300,17 +307,15 @@ static int unquote(struct parser *p, const char **ret)
 
 /* ---- parser ---- */
 
-static int take_text(struct parser *p, const char **ret)
+/* The token is a text: one of @plain, or quoted. */
+static int take_text(struct parser *p, bool plain, bool alt, const char *expected, const char **ret)
 {
 	if (p->tok == TOK_QUOTED)
-		return unquote(p, ret);
+		return unquote(p, alt, ret);
+	if (!plain)
+		return fail(p, p->tok == TOK_ILLEGAL ? p->why : expected);
 	*ret = arena_strndup(p->arena, p->text + p->start, p->pos - p->start);
 	return *ret ? 0 : err_nomem(p->err);
-}
-
-static bool at_separator(const struct parser *p, char c)
-{
-	return p->tok == TOK_SEPARATOR && p->text[p->start] == c;
 }
 
 static int parse_path(struct parser *p, struct selector *s)
@@ -318,23 +323,19 @@ static int parse_path(struct parser *p, struct selector *s)
 	size_t cap = 0;
 
 	for (;;) {
-		if (p->tok == TOK_ILLEGAL)
-			return fail(p, p->why);
-		if (p->tok != TOK_FIELD && p->tok != TOK_QUOTED)
-			return fail(p, "expected field or quoted");
+		int rc;
+
+		scan(p, false);
 		if (s->n_path == SELECTOR_PATH_MAX)
 			return fail(p, "path too long");
 		s->path = arena_grow(p->arena, s->path, &cap, s->n_path + 1, sizeof(*s->path));
 		if (!s->path)
 			return err_nomem(p->err);
-		int rc = take_text(p, &s->path[s->n_path++]);
-
-		if (rc < 0)
+		rc = take_text(p, p->tok == TOK_FIELD, false, "expected field or quoted",
+			       &s->path[s->n_path++]);
+		if (rc < 0 || peek(p) != '.')
 			return rc;
-		scan(p, false, false);
-		if (!at_separator(p, '.'))
-			return 0;
-		scan(p, false, false);
+		p->pos++;
 	}
 }
 
@@ -358,31 +359,37 @@ static int parse_operator(struct parser *p, enum filter_op *ret)
 
 static int parse_selector(struct parser *p, struct selector *s)
 {
+	bool regex;
 	int rc = parse_path(p, s);
 
-	if (rc < 0)
+	if (rc < 0 || p->pos == p->len || peek(p) == ',')
 		return rc;
-	if (p->tok == TOK_END || at_separator(p, ','))
-		return 0;
+	scan(p, false);
 	if (p->tok == TOK_ILLEGAL)
 		return fail(p, p->why);
 	if (p->tok != TOK_OPERATOR)
-		return fail(p, "expected an operator");
+		return fail(p, "expected an operator (\"==\"|\"!=\"|\"~=\")");
 	rc = parse_operator(p, &s->op);
 	if (rc < 0)
 		return rc;
-	scan(p, true, s->op == OP_MATCHES);
-	if (p->tok == TOK_ILLEGAL)
-		return fail(p, p->why);
-	if (p->tok == TOK_END)
-		return fail(p, "expected value or quoted");
-	rc = take_text(p, &s->value);
-	if (rc < 0)
-		return rc;
-	if (s->op == OP_MATCHES && regex_compile(p->arena, s->value, &s->re) < 0)
+	regex = s->op == OP_MATCHES;
+	scan(p, true);
+	rc = take_text(p, p->tok == TOK_VALUE, regex, "expected value or quoted", &s->value);
+	if (rc == 0 && regex && regex_compile(p->arena, s->value, &s->re) < 0)
 		s->re = NULL;
-	scan(p, false, false);
-	return 0;
+	return rc;
+}
+
+/* What follows a selector and is no separator. */
+static int unexpected(struct parser *p)
+{
+	size_t n = rune_len(p->text + p->pos, p->len - p->pos);
+	const char *text =
+		n ? arena_printf(p->arena, "unexpected input: %.*s", (int)n, p->text + p->pos)
+		  : "unexpected input: \xef\xbf\xbd";
+
+	p->start = p->pos;
+	return text ? fail(p, text) : err_nomem(p->err);
 }
 
 static int parse_one(struct arena *a, const char *text, struct filter *f, struct err *err)
@@ -390,7 +397,6 @@ static int parse_one(struct arena *a, const char *text, struct filter *f, struct
 	struct parser p = {.arena = a, .text = text, .len = strlen(text), .err = err};
 	struct selector **end = &f->all_of;
 
-	scan(&p, false, false);
 	for (;;) {
 		struct selector *s = arena_new_obj(a, struct selector);
 		int rc;
@@ -402,13 +408,11 @@ static int parse_one(struct arena *a, const char *text, struct filter *f, struct
 			return rc;
 		*end = s;
 		end = &s->next;
-		if (p.tok == TOK_END)
+		if (p.pos == p.len)
 			return 0;
-		if (p.tok == TOK_ILLEGAL)
-			return fail(&p, p.why);
-		if (!at_separator(&p, ','))
-			return fail(&p, "expected a separator or end of input");
-		scan(&p, false, false);
+		if (peek(&p) != ',')
+			return unexpected(&p);
+		p.pos++;
 	}
 }
 

@@ -200,8 +200,8 @@ static void on_event(void *arg, const struct event *ev)
 
 int cri_exits_new(struct cri *c, struct cri_exits **ret, struct err *err)
 {
-	static const char *const filters[] = {"namespace==" CRI_NS ",topic==/tasks/exit",
-					      "namespace==" CRI_NS ",topic==/tasks/oom"};
+	static const char *const filters[] = {"namespace==" CRI_NS ",topic==\"/tasks/exit\"",
+					      "namespace==" CRI_NS ",topic==\"/tasks/oom\""};
 	struct cri_exits *e = calloc(1, sizeof(*e));
 
 	if (!e)

@@ -71,7 +71,7 @@ def test_plain_tables_stay_as_they_are(ctr, image):
 
 
 def test_events_come_as_json_and_filtered(ctr):
-    process = ctr.popen("events", "--format", "json", "namespace==evt,topic==/namespaces/create", stdout=subprocess.PIPE)
+    process = ctr.popen("events", "--format", "json", 'namespace==evt,topic=="/namespaces/create"', stdout=subprocess.PIPE)
     try:
         # Nothing announces a subscription: events are made until the first of them is shown.
         for _ in range(100):

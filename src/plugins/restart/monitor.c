@@ -404,7 +404,8 @@ static int monitor_new(const struct restart_options *o, struct restart_monitor *
 int restart_monitor_start(const struct restart_options *o, struct restart_monitor **ret,
 			  struct err *err)
 {
-	static const char *const filters[] = {"topic==/tasks/exit", "topic==/containers/update"};
+	static const char *const filters[] = {"topic==\"/tasks/exit\"",
+					      "topic==\"/containers/update\""};
 	struct restart_monitor *m;
 	int r = monitor_new(o, &m, err);
 	if (r < 0)

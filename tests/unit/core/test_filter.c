@@ -60,7 +60,7 @@ static void selectors_of_one_string_must_all_match(void **state)
 
 	assert_true(matches(f, &i, "name~=busybox,target.digest==sha256:aa"));
 	assert_false(matches(f, &i, "name~=busybox,target.digest==sha256:bb"));
-	assert_true(matches(f, &i, " name ~= busybox , target . mediatype == application/x "));
+	assert_true(matches(f, &i, " name ~= busybox, target. mediatype\t== application/x"));
 }
 
 static void strings_are_alternatives(void **state)
@@ -128,8 +128,35 @@ static void errors_show_the_place(void **state)
 		       "invalid argument"},
 		{"a==\"x", "filters: parse error: [a== >|\"|< x]: quoted literal not terminated: "
 			   "invalid argument"},
-		{"a b", "filters: parse error: [a  >|b|< ]: expected an operator: "
-			"invalid argument"},
+		{"a b", "filters: parse error: [a  >|b|< ]: expected an operator "
+			"(\"==\"|\"!=\"|\"~=\"): invalid argument"},
+		/* Blanks belong to the token behind them, and these are not scanned for. */
+		{"a ,b", "filters: parse error: [a  >|,|< b]: expected an operator "
+			 "(\"==\"|\"!=\"|\"~=\"): invalid argument"},
+		{"a .b", "filters: parse error: [a  >|.|< b]: expected an operator "
+			 "(\"==\"|\"!=\"|\"~=\"): invalid argument"},
+		{"a ", "filters: parse error: [a ]: expected an operator "
+		       "(\"==\"|\"!=\"|\"~=\"): invalid argument"},
+		{"a==b ,c", "filters: parse error: [a==b >| |< ,c]: unexpected input:  : "
+			    "invalid argument"},
+		{"a==b ", "filters: parse error: [a==b >| |< ]: unexpected input:  : "
+			  "invalid argument"},
+		{"a==\"b\"c", "filters: parse error: [a==\"b\" >|c|< ]: unexpected input: c: "
+			      "invalid argument"},
+		{"a,", "filters: parse error: [a,]: expected field or quoted: invalid argument"},
+		{"a$", "filters: parse error: [a >|$|< ]: expected an operator "
+		       "(\"==\"|\"!=\"|\"~=\"): invalid argument"},
+		/* What begins another token begins no value. */
+		{"a==.b", "filters: parse error: [a== >|.|< b]: expected value or quoted: "
+			  "invalid argument"},
+		{"a== =b", "filters: parse error: [a==  >|=|< b]: expected value or quoted: "
+			   "invalid argument"},
+		{"a==/b/", "filters: parse error: [a== >|/|< b/]: invalid quote encountered: "
+			   "invalid argument"},
+		{"|a|==b", "filters: parse error: [ >|||< a|==b]: invalid quote encountered: "
+			   "invalid argument"},
+		{"a~=/\\d/", "filters: parse error: [a~= >|/|< \\d/]: illegal escape sequence: "
+			     "invalid argument"},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
