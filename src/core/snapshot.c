@@ -852,7 +852,7 @@ int snapshot_cleanup(struct ctx *ctx, struct db *db, const char *snapshotter, st
 
 	if (rc < 0)
 		return rc;
-	if (!c.s->sn->ops->cleanup)
+	if (!c.s->sn->ops->cleanup || c.s->sn->own_cleanup)
 		return err_set(err, ERR_UNIMPLEMENTED,
 			       "snapshotter does not implement Cleanup method");
 	return c.s->sn->ops->cleanup(ctx, c.s->sn, err);

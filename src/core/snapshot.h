@@ -65,6 +65,7 @@ struct snapshotter {
 	const struct snapshotter_ops *ops;
 	const char *name; /* overlayfs, native, ... */
 	bool can_rebase;
+	bool own_cleanup; /* cleanup is the collector's; clients are told that there is none */
 	/* Another process, which may take its time: no transaction is held over its calls. It may
 	 * say -ERR_ALREADY_EXISTS to a prepare with the label containerd.io/snapshot.ref when it
 	 * has, or can get, that snapshot by itself. */

@@ -248,7 +248,7 @@ int native_new(const char *root, struct snapshotter **ret, struct err *err)
 
 	if (!n)
 		return err_nomem(err);
-	n->s = (struct snapshotter){.ops = &native_ops, .name = "native"};
+	n->s = (struct snapshotter){.ops = &native_ops, .name = "native", .own_cleanup = true};
 	n->root = strdup(root);
 	if (!n->root || asprintf(&db, "%s/metadata.db", root) < 0)
 		r = err_nomem(err);

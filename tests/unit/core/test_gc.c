@@ -112,8 +112,15 @@ static void image_keeps_what_its_target_refers_to(void **state)
 	assert_true(has_layer(f, &s, "l2"));
 	assert_false(has_layer(f, &s, "stray"));
 	assert_int_equal(s.cleanups, 1);
+	/* One whose cleanup is the collector's has none for clients. */
+	assert_ok(snapshot_cleanup(&f->ctx, f->db, "fake", &f->err));
+	assert_int_equal(s.cleanups, 2);
+	s.base.own_cleanup = true;
+	assert_err(snapshot_cleanup(&f->ctx, f->db, "fake", &f->err), ERR_UNIMPLEMENTED,
+		   "snapshotter does not implement Cleanup method: not implemented");
 	assert_ok(image_delete(&f->ctx, f->db, "x", NULL, &f->err));
 	collect(f);
+	assert_int_equal(s.cleanups, 3);
 	assert_false(has_blob(f, index));
 	assert_false(has_blob(f, layer_blob));
 	assert_false(has_layer(f, &s, "l1"));
