@@ -219,8 +219,21 @@ const char *descriptor_ref_key(struct arena *a, const struct descriptor *d)
 
 #define GC_REF "containerd.io/gc.ref.content."
 
+int referrer_gc_label(struct arena *a, const char *digest, struct labels *labels)
+{
+	const char *hex = strchr(digest, ':');
+	char *key = hex ? arena_printf(a, GC_REF "referrer.sha256.%.12s", hex + 1) : NULL;
+	return key ? labels_set(a, labels, key, digest) : -ENOMEM;
+}
+
+static bool is_referrer(const struct descriptor *d)
+{
+	return labels_get(&d->annotations, ANNOTATION_SUBJECT);
+}
+
 /* Children are counted per kind: config, m.0, m.1, ... for manifests, l.0, ... for layers, 0, 1,
- * ... for what has no kind of its own (the config of what is no image, too). */
+ * ... for what has no kind of its own (the config of what is no image, too). What refers to another
+ * manifest is named by its digest instead, so that its place in a list does not matter. */
 static int gc_label(struct arena *a, struct labels *l, const char *prefix, size_t index,
 		    const char *digest)
 {
@@ -237,14 +250,18 @@ int manifest_gc_labels(struct arena *a, const struct manifest *m, struct labels 
 	else if (!m->is_index)
 		r = gc_label(a, labels, "", others++, m->config.digest);
 	for (size_t i = 0; r == 0 && i < m->n_layers; i++) {
-		if (media_is_layer(m->layers[i].media_type))
+		if (is_referrer(&m->layers[i]))
+			r = referrer_gc_label(a, m->layers[i].digest, labels);
+		else if (media_is_layer(m->layers[i].media_type))
 			r = gc_label(a, labels, "l.", layers++, m->layers[i].digest);
 		else
 			r = gc_label(a, labels, "", others++, m->layers[i].digest);
 	}
 	for (size_t i = 0; r == 0 && i < m->n_manifests; i++) {
 		const struct descriptor *d = &m->manifests[i].desc;
-		if (media_is_manifest(d->media_type))
+		if (is_referrer(d))
+			r = referrer_gc_label(a, d->digest, labels);
+		else if (media_is_manifest(d->media_type))
 			r = gc_label(a, labels, "m.", manifests++, d->digest);
 		else
 			r = gc_label(a, labels, "", others++, d->digest);

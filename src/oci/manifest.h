@@ -69,6 +69,11 @@ const char *chain_id(struct arena *a, const char *const *diff_ids, size_t n);
 /* "manifest-sha256:...", "layer-..." : the name of a descriptor's ingest. NULL = no memory. */
 const char *descriptor_ref_key(struct arena *a, const struct descriptor *d);
 
+/* On a descriptor in an index: the digest of the manifest that it refers to. */
+#define ANNOTATION_SUBJECT "io.containerd.manifest.subject"
+
 /* Sets the labels containerd.io/gc.ref.content.* of a manifest's or index's blob for all of its
  * children. 0 or -ENOMEM. */
 int manifest_gc_labels(struct arena *a, const struct manifest *m, struct labels *labels);
+/* The same for @digest, which refers to the blob: a signature, an attestation. 0 or -ENOMEM. */
+int referrer_gc_label(struct arena *a, const char *digest, struct labels *labels);

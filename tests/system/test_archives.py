@@ -195,6 +195,26 @@ def test_export_skips_layers_that_are_not_to_be_distributed(ctr, tmp_path, ns):
     assert blobs[0] in names_in(tmp_path / "out.tar") and blobs[1] not in names_in(tmp_path / "out.tar")
 
 
+def test_what_refers_to_an_imported_image_is_kept_with_it(ctr, tmp_path, ns):
+    layout = images.Layout(tmp_path / "l")
+    image = layout.image([images.tar_of([("a", b"1")])])
+    signature = layout.blob({"schemaVersion": 2, "mediaType": images.MANIFEST, "artifactType": "application/x-signature",
+                             "config": layout.blob({}, "application/vnd.oci.empty.v1+json"), "layers": [],
+                             "subject": {k: image[k] for k in ("mediaType", "digest", "size")}}, images.MANIFEST)
+    (layout.dir / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [
+        {**image, "annotations": {"org.opencontainers.image.ref.name": "1"}},
+        {**signature, "annotations": {"io.containerd.manifest.subject": image["digest"]}}]}))
+    run(["tar", "-C", layout.dir, "-cf", tmp_path / "l.tar", "."])
+    ctr("images", "import", "--base-name", "localhost/l", "--digests", tmp_path / "l.tar", ns=ns)
+    assert sorted(ctr.quiet("images", "ls", "-q", ns=ns)) == ["localhost/l:1", "localhost/l@" + image["digest"]]
+    key = "containerd.io/gc.ref.content.referrer.sha256." + signature["digest"][7:19]
+    assert labels(ctr, image["digest"], ns)[key] == signature["digest"]
+    ctr("content", "garbage-collect", ns=ns)
+    assert json.loads(ctr.out("content", "get", signature["digest"], ns=ns))["artifactType"] == "application/x-signature"
+    ctr("images", "rm", "--sync", "localhost/l:1", "localhost/l@" + image["digest"], ns=ns)
+    assert not ctr.quiet("content", "ls", "-q", ns=ns)
+
+
 def test_export_to_a_pipe_is_import_from_one(ctr, image, ns):
     out = ctr.popen("images", "export", "-", image, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     taken = ctr.popen("images", "import", "-", ns=ns, stdin=out.stdout, stdout=subprocess.DEVNULL)

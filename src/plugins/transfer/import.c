@@ -33,8 +33,9 @@ struct importer {
 	pthread_mutex_t lock; /* of the layers: they are all there, but unpack wants them so */
 	pthread_cond_t changed;
 	size_t stored;
-	bool single;   /* the archive holds one image */
-	bool compress; /* the plain layers of a docker archive */
+	const struct manifest *layout; /* index.json; NULL = it has none */
+	bool single;		       /* the archive holds one image */
+	bool compress;		       /* the plain layers of a docker archive */
 };
 
 /* ---- files into blobs ---- */
@@ -239,6 +240,19 @@ static int index_import(struct importer *x, const struct manifest *m, int depth,
 	return 0;
 }
 
+/* What the layout says refers to @digest is kept as long as that. */
+static int referrers_label(struct importer *x, const char *digest, struct labels *labels)
+{
+	int r = 0;
+	for (size_t i = 0; r == 0 && x->layout && i < x->layout->n_manifests; i++) {
+		const struct descriptor *d = &x->layout->manifests[i].desc;
+		const char *subject = labels_get(&d->annotations, ANNOTATION_SUBJECT);
+		if (subject && streq(subject, digest) && !streq(d->digest, digest))
+			r = referrer_gc_label(x->ctx->arena, d->digest, labels);
+	}
+	return r;
+}
+
 static int tree_import(struct importer *x, const struct descriptor *d, const struct platform *p,
 		       int depth, struct err *err)
 {
@@ -257,7 +271,8 @@ static int tree_import(struct importer *x, const struct descriptor *d, const str
 	if (r < 0)
 		return err_prefix(err, "import %s", d->digest);
 	r = m.is_index ? index_import(x, &m, depth, err) : image_import(x, &m, err);
-	if (r == 0 && manifest_gc_labels(x->ctx->arena, &m, &labels) < 0)
+	if (r == 0 && (manifest_gc_labels(x->ctx->arena, &m, &labels) < 0 ||
+		       referrers_label(x, d->digest, &labels) < 0))
 		r = err_nomem(err);
 	if (r == 0)
 		r = blob_import(x, path, d, &labels, err);
@@ -275,9 +290,10 @@ static int store_as(struct importer *x, const char *name, const struct descripto
 }
 
 /* @name of the archive by the rules of extra_references: a prefix makes names of mere tags; digests
- * are added where wished. */
+ * are added where wished, but to what refers to another manifest: that is no image of its own. */
 static int store_by_reference(struct importer *x, const struct transfer_reference *ref,
-			      const char *name, const struct descriptor *d, struct err *err)
+			      const char *name, const struct descriptor *d, bool referrer,
+			      struct err *err)
 {
 	struct arena *a = x->ctx->arena;
 	bool named = !str_empty(name);
@@ -299,7 +315,7 @@ static int store_by_reference(struct importer *x, const struct transfer_referenc
 		if (r < 0)
 			return r;
 	}
-	if (!ref->add_digest || (named && ref->skip_named_digest))
+	if (!ref->add_digest || (named && ref->skip_named_digest) || referrer)
 		return 0;
 	char *full = arena_printf(a, "%s@%s", ref->name, d->digest);
 	return full ? store_as(x, full, d, err) : err_nomem(err);
@@ -308,13 +324,13 @@ static int store_by_reference(struct importer *x, const struct transfer_referenc
 /* What the client called the whole is the name of an archive's only image; else it is
  * layout_import()'s. */
 static int store_names(struct importer *x, const char *name, const struct descriptor *d,
-		       struct err *err)
+		       bool referrer, struct err *err)
 {
 	int r = 0;
 	if (!str_empty(x->to->name) && x->single)
 		r = store_as(x, x->to->name, d, err);
 	for (size_t i = 0; r == 0 && i < x->to->n_extra; i++)
-		r = store_by_reference(x, &x->to->extra[i], name, d, err);
+		r = store_by_reference(x, &x->to->extra[i], name, d, referrer, err);
 	if (r == 0 && !x->to->n_extra && str_empty(x->to->name) && !str_empty(name) &&
 	    strchr(name, '/'))
 		return store_as(x, name, d, err);
@@ -334,7 +350,7 @@ static int layout_entry(struct importer *x, const struct manifest_child *c, stru
 	struct descriptor bare = {
 		.media_type = c->desc.media_type, .digest = c->desc.digest, .size = c->desc.size};
 	int r = tree_import(x, &bare, c->has_platform ? &c->platform : NULL, 0, err);
-	return r < 0 ? r : store_names(x, name, &bare, err);
+	return r < 0 ? r : store_names(x, name, &bare, labels_get(notes, ANNOTATION_SUBJECT), err);
 }
 
 static int layout_import(struct importer *x, const char *text, size_t n, struct err *err)
@@ -343,6 +359,7 @@ static int layout_import(struct importer *x, const char *text, size_t n, struct 
 	int r = manifest_parse(x->ctx->arena, MEDIA_OCI_INDEX, text, n, &m, err);
 	if (r < 0)
 		return err_prefix(err, "index.json");
+	x->layout = &m;
 	x->single = m.n_manifests == 1;
 	if (!str_empty(x->to->name) && !x->single) {
 		struct digest id;
@@ -361,6 +378,7 @@ static int layout_import(struct importer *x, const char *text, size_t n, struct 
 	}
 	for (size_t i = 0; r == 0 && i < m.n_manifests; i++)
 		r = layout_entry(x, &m.manifests[i], err);
+	x->layout = NULL;
 	return r;
 }
 
@@ -508,10 +526,10 @@ static int docker_import(struct importer *x, const char *text, size_t n, struct 
 						json_string_value(json_array_get(tags, k)) ?: "",
 						&name, err);
 			if (r == 0)
-				r = store_names(x, name, &d, err);
+				r = store_names(x, name, &d, false, err);
 		}
 		if (r == 0 && json_array_size(tags) == 0)
-			r = store_names(x, NULL, &d, err);
+			r = store_names(x, NULL, &d, false, err);
 	}
 	return r;
 }

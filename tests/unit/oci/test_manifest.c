@@ -342,6 +342,21 @@ static void children_are_labelled_in_their_order(void **state)
 	l = (struct labels){0};
 	assert_int_equal(
 		parse(f, MEDIA_OCI_INDEX,
+		      "{\"manifests\":[{\"mediaType\":\"" MEDIA_OCI_MANIFEST "\",\"digest\":\"" A
+		      "\",\"size\":1,\"annotations\":{\"io.containerd.manifest.subject\":\"" B
+		      "\"}}," DESC(MEDIA_OCI_MANIFEST, B, "1") "]}",
+		      &m),
+		0);
+	assert_int_equal(manifest_gc_labels(f->a, &m, &l), 0);
+	assert_int_equal(l.n, 2);
+	assert_string_equal(labels_get(&l, GC "m.0"), B);
+	assert_int_equal(strncmp(A, "sha256:", 7), 0);
+	assert_string_equal(labels_get(&l, arena_printf(f->a, GC "referrer.sha256.%.12s", A + 7)),
+			    A);
+
+	l = (struct labels){0};
+	assert_int_equal(
+		parse(f, MEDIA_OCI_INDEX,
 		      "{\"manifests\":[" DESC(MEDIA_OCI_MANIFEST, A, "1") "," DESC(
 			      MEDIA_OCI_INDEX, B, "1") "," DESC(MEDIA_DOCKER_MANIFEST, C, "1") "]}",
 		      &m),
