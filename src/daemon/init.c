@@ -485,11 +485,39 @@ static struct runtime_options shim_options(const struct plugin_init *in)
 	};
 }
 
+/* The platforms that are told of the plugin; clients ask it which ones they may run. */
+static int runtime_platforms(struct plugin_init *in, struct err *err)
+{
+	const char *const *names = cfg_strings(in, "platforms");
+	const char **v;
+	size_t n = 0;
+	while (names && names[n])
+		n++;
+	v = arena_new_array(in->arena, const char *, n + 1);
+	if (!v)
+		return err_nomem(err);
+	for (size_t i = 0; i < n; i++) {
+		struct platform p;
+		int r = platform_parse(in->arena, names[i], &p, err);
+		if (r < 0)
+			return err_prefix(err, "platforms");
+		if (platform_normalize(in->arena, &p, &p) < 0 ||
+		    !(v[i] = platform_format(in->arena, &p)))
+			return err_nomem(err);
+	}
+	in->self->platforms = v;
+	return 0;
+}
+
 int plugin_runtime_task_init(struct plugin_init *in, struct err *err)
 {
 	struct daemon *d = daemon_of(in);
 	struct runtime_options o = shim_options(in);
 	struct ctx ctx = {.arena = arena_new(0), .ns = "", .lease = ""};
+	if (runtime_platforms(in, err) < 0) {
+		arena_free(ctx.arena);
+		return -(int)err->kind;
+	}
 	o.sandbox_state =
 		path_join(in->arena, in->config->state, PLUGIN_TYPE("sandbox.controller.v1.shim"));
 	o.mounts = d->services.mounts;
@@ -864,14 +892,14 @@ static int list_plugins(struct ctx *ctx, void *data, struct plugin_info **ret, s
 		return err_nomem(err);
 	for (size_t i = 0; i < n; i++) {
 		const struct plugin_state *s = plugins_at(d->plugins, i);
-		const char **platforms = arena_new_array(ctx->arena, const char *, 2);
-		if (!platforms)
+		const char **one = arena_new_array(ctx->arena, const char *, 2);
+		if (!one)
 			return err_nomem(err);
-		platforms[0] = s->platform;
+		one[0] = s->platform;
 		v[i] = (struct plugin_info){.type = s->plugin->type,
 					    .id = s->plugin->id,
 					    .requires = s->plugin->requires,
-					    .platforms = platforms,
+					    .platforms = s->platforms ? s->platforms : one,
 					    .capabilities = s->capabilities,
 					    .exports = s->exports,
 					    .skipped = s->status == PLUGIN_SKIP,

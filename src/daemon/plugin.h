@@ -49,9 +49,10 @@ enum plugin_status { PLUGIN_OK, PLUGIN_SKIP, PLUGIN_ERROR };
 struct plugin_state {
 	const struct plugin *plugin;
 	enum plugin_status status;
-	const char *error;    /* text; NULL when ok */
-	enum err_kind kind;   /* of the error; 0 when ok, unknown when skipped */
-	const char *platform; /* "linux/amd64"; NULL = none */
+	const char *error;	      /* text; NULL when ok */
+	enum err_kind kind;	      /* of the error; 0 when ok, unknown when skipped */
+	const char *platform;	      /* "linux/amd64"; NULL = none */
+	const char *const *platforms; /* instead, NULL-terminated: its init may set them */
 	struct labels exports;
 	const char *const *capabilities; /* NULL-terminated, never NULL */
 	void *instance;

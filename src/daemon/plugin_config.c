@@ -292,7 +292,7 @@ const struct config_field nri_fields[] = {
 };
 
 const struct config_field task_runtime_fields[] = {
-	CFG_UNHONOURED("platforms", CFG_STRINGS, CFG_DEF_PLATFORMS, "platforms that are accepted"),
+	CFG_FIELD("platforms", CFG_STRINGS, CFG_DEF_PLATFORMS, "platforms that it says it runs"),
 	CFG_OLD("sched_core",
 		"put SCHED_CORE=1 into env of plugins.'io.containerd.shim.v1.manager'"),
 	CFG_END,
@@ -320,8 +320,8 @@ const struct config_field server_tcp_fields[] = {
 		  "authorities of the certificates that clients must have"),
 	CFG_FIELD("tls_cert", CFG_STRING, NULL, "certificate"),
 	CFG_FIELD("tls_key", CFG_STRING, NULL, "its key"),
-	CFG_UNHONOURED("tls_common_name", CFG_STRING, NULL,
-		       "certificate of Windows' store; nothing on Linux"),
+	CFG_FIELD("tls_common_name", CFG_STRING, NULL,
+		  "certificate of Windows' store: refused on Linux, as by containerd"),
 	CFG_FIELD("max_recv_message_size", CFG_INT, "16777216", "limit of a request"),
 	CFG_FIELD("max_send_message_size", CFG_INT, "16777216", "limit of a reply"),
 	CFG_END,

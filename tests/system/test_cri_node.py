@@ -119,6 +119,15 @@ def test_classes_that_are_not_enabled_are_refused(cri, image):
         assert 'RDT is not enabled: class "gold"' in text
 
 
+def test_platforms_of_the_runtime_are_told(stubs, busybox_layout):
+    config = """[plugins.'io.containerd.runtime.v2.task']
+platforms = ['linux/amd64', 'linux/aarch64']
+"""
+    with cri_daemon(stubs, busybox_layout, config) as (cri, *_):
+        row = next(l for l in cri.daemon.ctr("plugins", "ls").stdout.splitlines() if l.startswith("io.containerd.runtime.v2"))
+        assert row.split()[2] == "linux/amd64,linux/arm64"
+
+
 def test_pod_cidr_makes_a_network_only_when_there_is_none(cri, place):
     net_d = cri.daemon.net_d
     cidr = lambda v: cri.UpdateRuntimeConfig(runtime_config=cri.pb.RuntimeConfig(network_config=cri.pb.NetworkConfig(pod_cidr=v)))
