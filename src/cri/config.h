@@ -62,6 +62,7 @@ struct cri_config {
 	bool image_pull_with_sync_fs;
 	int64_t snapshot_stats_period_s;
 	bool use_local_image_pull;
+	bool no_decryption;
 	const char *sandbox_image; /* pinned_images.sandbox */
 	struct labels pinned_images;
 	const char *registry_config_path;

@@ -328,7 +328,8 @@ int cri_image_pull(struct ctx *ctx, struct cri *c, const struct cri_pull *p, con
 		.unpacks = &unpack,
 		.n_unpacks = 1,
 		.max_downloads = (int)MIN(c->config->max_concurrent_downloads, (int64_t)64),
-		.sync_fs = c->config->image_pull_with_sync_fs};
+		.sync_fs = c->config->image_pull_with_sync_fs,
+		.no_decryption = c->config->no_decryption};
 	struct transfer_registry from = {
 		.reference = p->ref,
 		.host_dir = str_or(c->registry_dir, str_or(c->config->registry_config_path, "")),
@@ -391,7 +392,8 @@ int cri_image_unpack(struct ctx *ctx, struct cri *c, const struct cri_image *i,
 		struct manifest m;
 		r = cri_image_manifest(ctx, c, &i->target, &m, err);
 		if (r == 0)
-			r = transfer_unpack_manifest(ctx, c->o.transfer, &m, snapshotter, err);
+			r = transfer_unpack_manifest(ctx, c->o.transfer, &m, snapshotter,
+						     c->config->no_decryption, err);
 	}
 	return r < 0 ? err_prefix(err, "unpack image %s for %s", i->id, snapshotter) : 0;
 }

@@ -154,6 +154,12 @@ static int images(struct arena *a, const struct toml_value *t, struct cri_config
 	c->image_pull_with_sync_fs = config_get_bool(t, "image_pull_with_sync_fs");
 	c->snapshot_stats_period_s = config_get_int(t, "stats_collect_period");
 	c->use_local_image_pull = config_get_bool(t, "use_local_image_pull");
+	const char *key_model = config_get_string(t, "image_decryption.key_model");
+	if (!str_empty(key_model) && !streq(key_model, "node"))
+		return err_set(err, ERR_INVALID_ARGUMENT,
+			       "image_decryption.key_model is \"%s\", neither node nor empty",
+			       key_model);
+	c->no_decryption = str_empty(key_model);
 	int r = labels_of(a, config_get(t, "pinned_images"), &c->pinned_images, err);
 	c->sandbox_image = labels_get(&c->pinned_images, "sandbox");
 	return r < 0 ? r : registry(a, config_get(t, "registry"), c, err);

@@ -46,8 +46,9 @@ static const struct config_field cri_registry_fields[] = {
 };
 
 static const struct config_field cri_decryption_fields[] = {
-	CFG_UNHONOURED("key_model", CFG_STRING, "node",
-		       "node: keys are on the node; empty: no decryption"),
+	CFG_FIELD("key_model", CFG_STRING, "node",
+		  "node: decoders of encrypted layers find the keys on the node; empty: they are "
+		  "told nothing of the layer"),
 	CFG_END,
 };
 

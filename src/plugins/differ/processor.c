@@ -261,6 +261,14 @@ static int chain_end(struct ctx *ctx, struct chain *c, bool failed, struct err *
 	return 0;
 }
 
+/* With what the admin can do about it. */
+static int start_failed(const struct processor *p, const char *type, int r, struct err *err)
+{
+	if (r == -ERR_NOT_FOUND && err)
+		err_prefix(err, "install it, or set stream_processors.'%s'.path", p->id);
+	return err ? err_prefix(err, "stream processor %s for media-type \"%s\"", p->id, type) : r;
+}
+
 /* Starts all that it takes; *@fd is the layer and becomes what the last one writes. */
 static int chain_start(struct ctx *ctx, const struct processors *all, struct chain *c,
 		       const struct apply_request *q, int *fd, const char **ret_type,
@@ -279,7 +287,7 @@ static int chain_start(struct ctx *ctx, const struct processors *all, struct cha
 		p = find(all, type);
 		r = start(ctx, c, p, q, type, fd, err);
 		if (r < 0)
-			return err ? err_prefix(err, "stream processor %s", p->id) : r;
+			return start_failed(p, type, r, err);
 		type = p->returns;
 	}
 	*ret_type = type;
@@ -297,9 +305,7 @@ static int check(const struct processors *all, const char *type, struct err *err
 		return err_set(err, ERR_INVALID_ARGUMENT,
 			       "more than %d stream processors for media-type \"%s\"", CHAIN_MAX,
 			       type);
-	return walking_supports(t)
-		       ? 0
-		       : err_set(err, ERR_UNIMPLEMENTED, "no processor for media-type \"%s\"", t);
+	return walking_supports(t) ? 0 : walking_unknown(t, err);
 }
 
 static int layer_open(struct ctx *ctx, struct db *db, const struct apply_request *q, int *ret,

@@ -36,6 +36,17 @@ bool walking_supports(const char *media_type)
 	return false;
 }
 
+int walking_unknown(const char *media_type, struct err *err)
+{
+	if (str_has_suffix(media_type, "+encrypted"))
+		return err_set(
+			err, ERR_UNIMPLEMENTED,
+			"no processor for media-type \"%s\": the layer is encrypted: "
+			"configure a decoder that has this type in stream_processors.ID.accepts",
+			media_type);
+	return err_set(err, ERR_UNIMPLEMENTED, "no processor for media-type \"%s\"", media_type);
+}
+
 /* ---- Where to unpack to ---- */
 
 struct target {
@@ -140,8 +151,7 @@ static int apply_fd(struct ctx *ctx, int input_fd, const char *media_type,
 	int r;
 
 	if (!walking_supports(media_type))
-		return err_set(err, ERR_UNIMPLEMENTED, "no processor for media-type \"%s\"",
-			       media_type);
+		return walking_unknown(media_type, err);
 	r = target_open(ctx, mounts, &t, err);
 	if (r < 0)
 		return r;
@@ -188,8 +198,7 @@ static int apply_stored(struct ctx *ctx, struct db *db, const struct descriptor 
 
 	/* Said before the blob is looked for: the next differ may know the type. */
 	if (!walking_supports(d->media_type))
-		return err_set(err, ERR_UNIMPLEMENTED, "no processor for media-type \"%s\"",
-			       d->media_type);
+		return walking_unknown(d->media_type, err);
 	r = content_open(ctx, db, d->digest, &fd, &size, err);
 	if (r < 0)
 		return err ? err_prefix(err, "failed to get reader from content store") : r;

@@ -19,6 +19,8 @@
 
 /* True for the layer types that are a tar, plain or compressed with gzip or zstd. */
 bool walking_supports(const char *media_type);
+/* -ERR_UNIMPLEMENTED, with what to do about it. */
+int walking_unknown(const char *media_type, struct err *err);
 
 /* Unpacks the blob @d of ctx's namespace.
  *

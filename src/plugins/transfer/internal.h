@@ -71,6 +71,7 @@ struct unpack {
 	struct layer **layers;
 	size_t n;
 	bool sync_fs;
+	bool no_decryption; /* as in transfer_store */
 	/* For snapshotters that want to know: */
 	const char *image, *manifest_digest;
 	/* Set by unpack_probe(): */
@@ -78,6 +79,8 @@ struct unpack {
 	const char *prepared; /* key of the snapshot for the next one, NULL = none */
 	struct mounts mounts; /* of that */
 };
+/* Payloads of @q, when its layer is encrypted. */
+int decrypt_payloads(struct arena *a, struct apply_request *q, struct err *err) _must_check_;
 int unpack_image(struct unpack *u, struct err *err) _must_check_;
 /* The same with several layers at a time: unpack_ahead.c. *@ret_chain: the top's chain ID. */
 int unpack_ahead(struct unpack *u, const char **ret_chain, struct err *err) _must_check_;

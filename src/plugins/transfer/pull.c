@@ -589,6 +589,7 @@ static int plan_part(struct pull *p, const struct image_part *part, const char *
 			   .diff_ids = part->config.diff_ids,
 			   .n = m->n_layers,
 			   .sync_fs = p->to->sync_fs || p->t->o.sync_fs,
+			   .no_decryption = p->to->no_decryption,
 			   .image = p->image,
 			   .manifest_digest = part->digest};
 	u.layers = arena_new_array(a, struct layer *, u.n + 1);

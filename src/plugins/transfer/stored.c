@@ -20,7 +20,7 @@ static int config_of(struct ctx *ctx, struct transfer *t, const struct manifest 
 }
 
 int transfer_unpack_manifest(struct ctx *ctx, struct transfer *t, const struct manifest *m,
-			     const char *snapshotter, struct err *err)
+			     const char *snapshotter, bool no_decryption, struct err *err)
 {
 	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
@@ -39,7 +39,8 @@ int transfer_unpack_manifest(struct ctx *ctx, struct transfer *t, const struct m
 			   .diff_ids = c.diff_ids,
 			   .layers = arena_new_array(ctx->arena, struct layer *, m->n_layers + 1),
 			   .n = m->n_layers,
-			   .sync_fs = t->o.sync_fs};
+			   .sync_fs = t->o.sync_fs,
+			   .no_decryption = no_decryption};
 	if (!l || !u.layers)
 		return err_nomem(err);
 	for (size_t i = 0; i < u.n; i++) {

@@ -104,8 +104,9 @@ struct transfer_store {
 	size_t n_unpacks;
 	const struct transfer_reference *extra;
 	size_t n_extra;
-	int max_downloads; /* 0 = as configured */
-	bool sync_fs;	   /* as in transfer_options, for this transfer */
+	int max_downloads;  /* 0 = as configured */
+	bool sync_fs;	    /* as in transfer_options, for this transfer */
+	bool no_decryption; /* tell the decoders of encrypted layers nothing but the layer */
 };
 
 int transfer_pull(struct ctx *ctx, struct transfer *t, const struct transfer_registry *from,
@@ -115,7 +116,8 @@ int transfer_pull(struct ctx *ctx, struct transfer *t, const struct transfer_reg
 /* Unpacks an image whose blobs are in the store already, as pulls and imports do. */
 struct manifest;
 int transfer_unpack_manifest(struct ctx *ctx, struct transfer *t, const struct manifest *m,
-			     const char *snapshotter, struct err *err) _must_check_;
+			     const char *snapshotter, bool no_decryption,
+			     struct err *err) _must_check_;
 
 struct transfer_push {
 	const char *name; /* of the image */

@@ -90,6 +90,16 @@ static const struct differs *differs_of(const struct unpack *u)
 	return o->differs ? o->differs : &none;
 }
 
+static int apply(struct unpack *u, struct layer *l, int fd, const struct mounts *m, bool alone,
+		 struct descriptor *ret, struct err *err)
+{
+	struct apply_request q = {
+		.desc = &l->desc, .fd = fd, .mounts = m, .sync_fs = u->sync_fs, .alone = alone};
+	int r = u->no_decryption ? 0 : decrypt_payloads(u->ctx->arena, &q, err);
+
+	return r < 0 ? r : differs_apply(u->ctx, differs_of(u), &q, ret, err);
+}
+
 static int apply_following(struct unpack *u, struct layer *l, const struct mounts *m, bool alone,
 			   struct descriptor *ret, struct err *err)
 {
@@ -104,9 +114,7 @@ static int apply_following(struct unpack *u, struct layer *l, const struct mount
 		close(p[1]);
 		return err_errno(err, r, "follow the download of %s", l->desc.digest);
 	}
-	struct apply_request q = {
-		.desc = &l->desc, .fd = p[0], .mounts = m, .sync_fs = u->sync_fs, .alone = alone};
-	r = differs_apply(u->ctx, differs_of(u), &q, ret, err);
+	r = apply(u, l, p[0], m, alone, ret, err);
 	close(p[0]);
 	pthread_mutex_lock(l->lock);
 	while (!f.done)
@@ -121,10 +129,8 @@ static int apply_following(struct unpack *u, struct layer *l, const struct mount
 static int apply_stored(struct unpack *u, struct layer *l, const struct mounts *m, bool alone,
 			struct descriptor *ret, struct err *err)
 {
-	struct apply_request q = {
-		.desc = &l->desc, .fd = -1, .mounts = m, .sync_fs = u->sync_fs, .alone = alone};
 	int r = unpack_wait(l, err);
-	return r < 0 ? r : differs_apply(u->ctx, differs_of(u), &q, ret, err);
+	return r < 0 ? r : apply(u, l, -1, m, alone, ret, err);
 }
 
 int unpack_apply(struct unpack *u, struct layer *l, const struct mounts *m, bool alone,
