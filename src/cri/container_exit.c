@@ -5,6 +5,7 @@
  * an exit is never seen before the kill that caused it. Each exit is handled by a job of the pool:
  * the rest of the output is waited for, the task is deleted, the status is written, the event is
  * told. What fails is tried again later, with pauses that double. */
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,7 @@
 #include "cri/event.h"
 #include "cri/io.h"
 #include "cri/nri.h"
+#include "cri/stats_internal.h"
 #include "event/loop.h"
 #include "event/pool.h"
 #include "rpc/rpc.h"
@@ -33,6 +35,7 @@ struct job {
 	struct cri *c;
 	struct cri_container *k;
 	struct runtime_exit x;
+	bool untold; /* no event came of it: nor, maybe, of what it was the end of */
 	int64_t pause_ns;
 	struct loop_source *timer;
 };
@@ -56,6 +59,20 @@ static void set_exited(struct cri_status *s, void *arg)
 		s->reason = "OOMKilled";
 }
 
+/* A kill for memory while no daemon ran is told later than the exit is found, or by nobody. */
+static void look_for_oom(struct ctx *ctx, struct job *j)
+{
+	struct cri_sample s;
+
+	if (!j->untold || j->x.status != 128 + SIGKILL ||
+	    cri_stats_of_task(ctx, j->c, j->k->o.id, &s) < 0 || !sample_has(&s, SAMPLE_OOM_KILLS) ||
+	    !s.v[SAMPLE_OOM_KILLS])
+		return;
+	pthread_mutex_lock(&j->k->o.lock);
+	j->k->oom = true;
+	pthread_mutex_unlock(&j->k->o.lock);
+}
+
 static int handle(struct ctx *ctx, struct job *j, struct err *err)
 {
 	struct cri_container *k = j->k;
@@ -74,6 +91,7 @@ static int handle(struct ctx *ctx, struct job *j, struct err *err)
 		struct ctx drain = cri_background(j->c, ctx->arena, DRAIN_NS);
 		cri_io_finish(&drain, io);
 	}
+	look_for_oom(ctx, j);
 	int r = cri_task_delete(ctx, j->c, k->o.id, &unused, &own);
 	if (r < 0 && r != -ERR_NOT_FOUND)
 		return err_copy(err, &own);
@@ -133,13 +151,13 @@ static void again(void *arg)
 	j->pause_ns = MIN(j->pause_ns * 2, PAUSE_MAX_NS);
 }
 
-int cri_container_exited(struct cri *c, struct cri_container *k, const struct runtime_exit *x)
+static int exited(struct cri *c, struct cri_container *k, const struct runtime_exit *x, bool untold)
 {
 	struct job *j = calloc(1, sizeof(*j));
 
 	if (!j)
 		return -ENOMEM;
-	*j = (struct job){.c = c, .k = k, .x = *x, .pause_ns = PAUSE_MIN_NS};
+	*j = (struct job){.c = c, .k = k, .x = *x, .untold = untold, .pause_ns = PAUSE_MIN_NS};
 	if (time_is_zero(j->x.at))
 		j->x.at = time_now();
 	cri_object_ref(&k->o);
@@ -147,6 +165,11 @@ int cri_container_exited(struct cri *c, struct cri_container *k, const struct ru
 	if (c->stopping || r < 0)
 		job_free(j);
 	return r;
+}
+
+int cri_container_exited(struct cri *c, struct cri_container *k, const struct runtime_exit *x)
+{
+	return exited(c, k, x, true);
 }
 
 /* ---- events ---- */
@@ -164,7 +187,7 @@ static void on_exit_event(struct cri_exits *e, struct arena *a, const struct eve
 	struct runtime_exit x = {.pid = m->pid, .status = m->exit_status, .at = ev->timestamp};
 	if (m->exited_at)
 		x.at = (struct timespec){m->exited_at->seconds, m->exited_at->nanos};
-	if (streq(k->o.id, m->container_id) && cri_container_exited(e->c, k, &x) < 0)
+	if (streq(k->o.id, m->container_id) && exited(e->c, k, &x, false) < 0)
 		log_error("container %s: its exit is not handled: no memory", k->o.id);
 	cri_object_unref(&k->o);
 }

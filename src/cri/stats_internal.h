@@ -36,6 +36,10 @@ void stats_pod_sample(struct stats_round *q, struct cri_pod *p, bool detailed,
 /* Interfaces of a pod that has a network of its own; none otherwise. */
 void stats_pod_network(struct stats_round *q, struct cri_pod *p, struct cri_netdev **ret,
 		       size_t *ret_n);
+/* What a container's shim tells, also when its first process has ended and the task is still there.
+ * -ENOENT, -EINVAL: it tells nothing */
+int cri_stats_of_task(struct ctx *ctx, struct cri *c, const char *id,
+		      struct cri_sample *ret) _must_check_;
 /* @number of a sample when it is known, else 0. */
 static inline uint64_t stats_number(const struct stats_sample *m, enum sample_number i)
 {

@@ -248,20 +248,20 @@ static void rate(struct cri_stats *s, struct stats_entry *e, struct stats_sample
 	}
 }
 
-static int ask_shim(struct stats_round *q, const char *id, struct cri_sample *ret)
+int cri_stats_of_task(struct ctx *ctx, struct cri *c, const char *id, struct cri_sample *ret)
 {
 	Containerd__Task__V3__StatsRequest req = CONTAINERD__TASK__V3__STATS_REQUEST__INIT;
 	Containerd__Task__V3__StatsResponse *resp;
 	struct task *task _cleanup_(task_unrefp) = NULL;
-	struct ctx limited = {.arena = q->ctx->arena,
+	struct ctx limited = {.arena = ctx->arena,
 			      .ns = CRI_NS,
 			      .lease = "",
-			      .deadline = time_mono() + runtime_stats_timeout(q->c->o.runtime),
-			      .parent = q->ctx};
+			      .deadline = time_mono() + runtime_stats_timeout(c->o.runtime),
+			      .parent = ctx};
 	struct err err = ERR_INIT;
 	struct any stats;
 
-	if (runtime_get(&limited, q->c->o.runtime, id, &task, NULL) < 0)
+	if (runtime_get(&limited, c->o.runtime, id, &task, NULL) < 0)
 		return -ENOENT;
 	req.id = (char *)id;
 	if (task_call(&limited, task, "Stats", &req.base,
@@ -273,7 +273,7 @@ static int ask_shim(struct stats_round *q, const char *id, struct cri_sample *re
 		return -ENOENT;
 	stats = (struct any){resp->stats->type_url, resp->stats->value.data,
 			     resp->stats->value.len};
-	return cri_sample_unpack(q->ctx->arena, &stats, ret);
+	return cri_sample_unpack(ctx->arena, &stats, ret);
 }
 
 /* Takes the reference to @e over. */
@@ -285,7 +285,7 @@ static void measure(struct stats_round *q, struct stats_entry *e, bool detailed,
 	m->entry = e;
 	m->lock = &q->c->stats->lock;
 	if (e->elsewhere)
-		r = ask_shim(q, e->id, &m->s);
+		r = cri_stats_of_task(q->ctx, q->c, e->id, &m->s);
 	else
 		r = cri_sample_read(q->ctx->arena, &e->dirs, detailed, &m->s);
 	if (r < 0) {
