@@ -294,7 +294,7 @@ static int begun(struct checkpointing *s, const char *location, struct err *err)
 		cri_status_state(&s->k->status) == RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING;
 	pthread_mutex_unlock(&s->k->o.lock);
 	if (!runs)
-		return err_set(err, ERR_FAILED_PRECONDITION,
+		return err_set(err, ERR_UNKNOWN,
 			       "container \"%s\" is not running: only running containers can be "
 			       "checkpointed",
 			       s->k->o.id);
@@ -323,10 +323,10 @@ int cri_checkpoint_container(struct rpc_call *call, const void *req, struct err 
 	if (r < 0)
 		return r;
 	if (!s.c->config->enable_criu)
-		return err_set(err, ERR_UNIMPLEMENTED,
-			       "checkpoints are not enabled (enable_criu is false)");
+		return err_set(err, ERR_UNKNOWN,
+			       "criu support is disabled by configuration (enable_criu)");
 	if (!have_criu())
-		return err_set(err, ERR_UNIMPLEMENTED, "checkpoints need criu, which is not there");
+		return err_set(err, ERR_UNKNOWN, "criu binary not found in system PATH");
 	if (q->location[0] != '/')
 		return err_set(err, ERR_INVALID_ARGUMENT,
 			       "location \"%.256s\" is not an absolute path", q->location);

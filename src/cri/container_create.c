@@ -37,12 +37,12 @@ static int check(const CRI(CreateContainerRequest) * q, struct err *err)
 	const CRI(ContainerConfig) *c = q->config;
 
 	if (!c)
-		return err_set(err, ERR_INVALID_ARGUMENT, "container config is not set");
+		return err_set(err, ERR_UNKNOWN, "container config is not set");
 	if (!c->metadata || str_empty(c->metadata->name))
-		return err_set(err, ERR_INVALID_ARGUMENT,
+		return err_set(err, ERR_UNKNOWN,
 			       "container config must include metadata with a name");
 	if (!c->image || str_empty(c->image->image))
-		return err_set(err, ERR_INVALID_ARGUMENT, "container config must name an image");
+		return err_set(err, ERR_UNKNOWN, "container config must name an image");
 	return 0;
 }
 
@@ -52,8 +52,7 @@ static int pod_is_ready(struct cri_pod *p, struct err *err)
 
 	if (p->state == CRI_POD_READY)
 		return 0;
-	return err_set(err, ERR_FAILED_PRECONDITION, "sandbox container \"%s\" is not running",
-		       p->o.id);
+	return err_set(err, ERR_UNKNOWN, "sandbox container \"%s\" is not running", p->o.id);
 }
 
 /* "SIGTERM" of the request, or the image's; "" = neither names one. */
@@ -154,8 +153,8 @@ static int target_pid(struct create *s, uint32_t *ret, struct err *err)
 	if (r < 0)
 		return err_prefix(err, "invalid target container");
 	if (!streq(t->pod_id, s->p->o.id))
-		return err_set(err, ERR_INVALID_ARGUMENT,
-			       "invalid target container: %s is of another pod", o->target_id);
+		return err_set(err, ERR_UNKNOWN, "invalid target container: %s is of another pod",
+			       o->target_id);
 	MUTEX_GUARD(&t->o.lock);
 	*ret = t->status.pid;
 	return 0;
@@ -302,7 +301,7 @@ static int make(struct create *s, const CRI(CreateContainerRequest) * q, struct 
 		    cri_namespaces(cri_pod_security(s->p->config)->namespace_options)
 			    ->userns_options,
 		    cri_namespaces(cri_security(q->config)->namespace_options)->userns_options))
-		return err_set(err, ERR_INVALID_ARGUMENT,
+		return err_set(err, ERR_UNKNOWN,
 			       "user namespace config for sandbox is different from container's");
 	r = object(s, q, err);
 	if (r == 0)

@@ -107,9 +107,10 @@ static int may_start(struct cri_container *k, struct err *err)
 	CRI(ContainerState) state = cri_status_state(&k->status);
 
 	if (k->removing)
-		return err_set(err, ERR_FAILED_PRECONDITION, "container is in removing state");
+		return err_set(err, ERR_UNKNOWN,
+			       "container is in removing state, can't be started");
 	if (state != RUNTIME__V1__CONTAINER_STATE__CONTAINER_CREATED)
-		return err_set(err, ERR_FAILED_PRECONDITION, "container is in %s state",
+		return err_set(err, ERR_UNKNOWN, "container is in %s state",
 			       protobuf_c_enum_descriptor_get_value(
 				       &runtime__v1__container_state__descriptor, (int)state)
 				       ->name);
@@ -125,8 +126,8 @@ static int pod_ready(struct cri_pod *p, const struct cri_container *k, struct er
 	MUTEX_GUARD(&p->o.lock);
 	return p->state == CRI_POD_READY
 		       ? 0
-		       : err_set(err, ERR_FAILED_PRECONDITION,
-				 "sandbox container \"%s\" is not running", p->o.id);
+		       : err_set(err, ERR_UNKNOWN, "sandbox container \"%s\" is not running",
+				 p->o.id);
 }
 
 /* The handler's options with the owner of the streams, for a user namespace. */
@@ -290,7 +291,9 @@ int cri_start_container(struct rpc_call *call, const void *req, struct err *err)
 	s.k = k;
 	s.p = p = cri_container_pod(s.c, k);
 	r = may_start(k, err);
-	if (r == 0) {
+	if (r < 0)
+		err_prefix(err, "failed to set starting state for container \"%s\"", k->o.id);
+	else {
 		r = pod_ready(p, k, err);
 		if (r == 0)
 			r = start(&s, err);

@@ -128,9 +128,8 @@ static int signal_once(struct ctx *ctx, struct cri *c, struct cri_container *k, 
 	if (!str_empty(k->stop_signal)) {
 		number = cri_signal_number(k->stop_signal);
 		if (!number)
-			return err_set(err, ERR_INVALID_ARGUMENT,
-				       "container %s: unknown stop signal \"%s\"", k->o.id,
-				       k->stop_signal);
+			return err_set(err, ERR_UNKNOWN, "container %s: unknown stop signal \"%s\"",
+				       k->o.id, k->stop_signal);
 	}
 	int r = cri_task_kill(ctx, c, k->o.id, number, false, err);
 	if (r < 0) {

@@ -101,8 +101,7 @@ int cri_container_change_resources(struct ctx *ctx, struct cri *c, struct cri_co
 	running = cri_status_state(&k->status) == RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING;
 	pthread_mutex_unlock(&k->o.lock);
 	if (removing)
-		return err_set(err, ERR_FAILED_PRECONDITION,
-			       "container \"%s\" is in removing state", k->o.id);
+		return err_set(err, ERR_UNKNOWN, "container \"%s\" is in removing state", k->o.id);
 	r = container_get(ctx, c->o.db, k->o.id, &record, err);
 	if (r < 0)
 		return r;

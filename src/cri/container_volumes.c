@@ -183,10 +183,10 @@ static int image_mount(struct ctx *ctx, struct cri *c, struct cri_pod *p, const 
 		       const char **ret, struct err *err)
 {
 	if (!str_empty(m->host_path))
-		return err_set(err, ERR_INVALID_ARGUMENT,
-			       "mount %s: an image and a host_path at once", m->container_path);
+		return err_set(err, ERR_UNKNOWN, "mount %s: an image and a host_path at once",
+			       m->container_path);
 	if (!m->readonly)
-		return err_set(err, ERR_INVALID_ARGUMENT, "mount %s: an image must be read-only",
+		return err_set(err, ERR_UNKNOWN, "mount %s: an image must be read-only",
 			       m->container_path);
 	int r = cri_object_begin(ctx, &p->o, err);
 	if (r < 0)

@@ -26,12 +26,12 @@ int cri_cdi_inject(struct cri *c, json_t *spec, const char *const *names, size_t
 	if (n == 0)
 		return 0;
 	if (!c->config->enable_cdi)
-		return err_set(err, ERR_FAILED_PRECONDITION,
+		return err_set(err, ERR_UNKNOWN,
 			       "CDI device %.128s: CDI is disabled by the configuration", names[0]);
 	for (size_t i = 0; i < n; i++)
 		if (!cdi_name_valid(names[i]))
-			return err_set(err, ERR_INVALID_ARGUMENT,
-				       "invalid CDI device name \"%.128s\"", names[i]);
+			return err_set(err, ERR_UNKNOWN, "invalid CDI device name \"%.128s\"",
+				       names[i]);
 	while (dirs[n_dirs])
 		n_dirs++;
 	/* Anew each time: vendors write their files when they find devices. */
@@ -41,7 +41,9 @@ int cri_cdi_inject(struct cri *c, json_t *spec, const char *const *names, size_t
 	if (*cdi_problems(cdi))
 		log_debug("CDI: %s", cdi_problems(cdi));
 	r = cdi_inject(cdi, spec, names, n, err);
-	return r < 0 ? err_prefix(err, "CDI device injection failed") : 0;
+	if (r < 0)
+		err_prefix(err, "CDI device injection failed");
+	return cri_unknown(r, err);
 }
 
 struct names {
@@ -56,7 +58,7 @@ static int name_add(struct names *s, const char *name, struct err *err)
 		if (streq(s->v[i], name))
 			return 0;
 	if (s->n == NAMES_MAX)
-		return err_set(err, ERR_INVALID_ARGUMENT, "more than %d CDI devices", NAMES_MAX);
+		return err_set(err, ERR_UNKNOWN, "more than %d CDI devices", NAMES_MAX);
 	s->v[s->n++] = name;
 	return 0;
 }

@@ -453,7 +453,7 @@ static int may_exec(struct cri_container *k, struct err *err)
 
 	if (state == RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING)
 		return 0;
-	return err_set(err, ERR_FAILED_PRECONDITION, "container is in %s state",
+	return err_set(err, ERR_UNKNOWN, "container is in %s state",
 		       protobuf_c_enum_descriptor_get_value(
 			       &runtime__v1__container_state__descriptor, (int)state)
 			       ->name);
@@ -627,7 +627,7 @@ int cri_exec_sync(struct rpc_call *call_, const void *req, struct err *err)
 	int r = cri_of(call_, &c, err);
 
 	if (r == 0 && !q->n_cmd)
-		r = err_set(err, ERR_INVALID_ARGUMENT, "command cannot be empty");
+		r = err_set(err, ERR_UNKNOWN, "command cannot be empty");
 	if (r == 0)
 		r = cri_table_get(c->containers, q->container_id, &k, err);
 	return r < 0 ? r : run_sync(call_, c, k, q, err);

@@ -430,18 +430,19 @@ int cri_pull_image(struct rpc_call *call, const void *req, struct err *err)
 	int r = cri_of(call, &c, err);
 
 	if (r == 0 && (!q->image || str_empty(q->image->image)))
-		return err_set(err, ERR_INVALID_ARGUMENT, "image reference must not be empty");
-	if (r == 0)
+		return err_set(err, ERR_UNKNOWN, "image reference must not be empty");
+	if (r == 0) {
 		r = reference_normalize(ctx->arena, q->image->image, &ref, err);
+		if (r < 0)
+			err_prefix(err, "failed to parse image reference \"%s\"", q->image->image);
+		r = cri_unknown(r, err);
+	}
 	if (r < 0)
-		return r < 0 && err && err->kind
-			       ? err_prefix(err, "failed to parse image reference \"%s\"",
-					    q->image ? q->image->image : "")
-			       : r;
-	const char *name = handler_name(q);
-	const struct cri_handler *h = cri_config_handler(c->config, name);
-	if (!h)
-		return err_set(err, ERR_NOT_FOUND, "no runtime for \"%s\" is configured", name);
+		return r;
+	const struct cri_handler *h = cri_config_handler(c->config, handler_name(q));
+	if (!h && !str_empty(q->image->runtime_handler))
+		return err_set(err, ERR_INVALID_ARGUMENT, "unknown runtime handler \"%s\"",
+			       q->image->runtime_handler);
 	p.ref = ref;
 	p.snapshotter = cri_config_snapshotter(c->config, h);
 	p.auth = auth_given(q->auth) ? q->auth : NULL;

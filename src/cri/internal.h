@@ -52,6 +52,17 @@ char *cri_pod_state_dir(const struct cri *c, struct arena *a, const char *id);
 char *cri_container_root(const struct cri *c, struct arena *a, const char *id);
 char *cri_container_state_dir(const struct cri *c, struct arena *a, const char *id);
 
+/* An error of something that containerd has no class for (networks, devices, references): clients
+ * see it as Unknown, unless it is about the request's time. */
+static inline int cri_unknown(int r, struct err *err)
+{
+	if (r >= 0 || r == -ERR_CANCELED || r == -ERR_DEADLINE_EXCEEDED)
+		return r;
+	if (err)
+		err->kind = ERR_UNKNOWN;
+	return -ERR_UNKNOWN;
+}
+
 /* A context for work that goes on when its request is over: cleanup after a failure (limited by
  * io.containerd.timeout.cri.defercleanup), exits, recovery. The arena is the caller's. */
 struct ctx cri_background(const struct cri *c, struct arena *a, int64_t timeout_ns);

@@ -336,7 +336,7 @@ int cri_io_of(struct cri_container *k, struct cri_io **ret, struct err *err)
 
 	if (cri_status_state(&k->status) != RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING ||
 	    !k->io)
-		return err_set(err, ERR_FAILED_PRECONDITION, "container is not running");
+		return err_set(err, ERR_UNKNOWN, "container is not running");
 	*ret = cri_io_ref(k->io);
 	return 0;
 }

@@ -219,8 +219,8 @@ static int nets_get(struct cri_network *n, const char *handler, struct nets **re
 	MUTEX_GUARD(&n->lock);
 
 	if (!d->nets)
-		return err_set(err, ERR_FAILED_PRECONDITION, NOT_INITIALISED "%s%s",
-			       d->error ? ": " : "", d->error ? d->error : "");
+		return err_set(err, ERR_UNKNOWN, NOT_INITIALISED "%s%s", d->error ? ": " : "",
+			       d->error ? d->error : "");
 	atomic_fetch_add(&d->nets->refs, 1);
 	*ret = d->nets;
 	return 0;
@@ -331,8 +331,8 @@ static int bandwidth(json_t *caps, const struct labels *annotations, struct err 
 	for (size_t i = 0; i < 2; i++) {
 		const char *v = labels_get(annotations, keys[i]);
 		if (v && quantity(v, &rate[i]) < 0)
-			return err_set(err, ERR_INVALID_ARGUMENT,
-				       "annotation %s: \"%s\" is no rate", keys[i], v);
+			return err_set(err, ERR_UNKNOWN, "annotation %s: \"%s\" is no rate",
+				       keys[i], v);
 	}
 	if (!rate[0] && !rate[1])
 		return 0;
@@ -582,7 +582,9 @@ int cri_network_setup(struct ctx *ctx, struct cri *c, struct cri_pod *p, struct 
 	}
 	json_decref(result);
 	json_decref(s.caps);
-	return r < 0 ? err_prefix(err, "failed to setup network for sandbox \"%s\"", p->o.id) : 0;
+	if (r < 0)
+		err_prefix(err, "failed to setup network for sandbox \"%s\"", p->o.id);
+	return cri_unknown(r, err);
 }
 
 int cri_network_teardown(struct ctx *ctx, struct cri *c, struct cri_pod *p, struct err *err)
@@ -598,7 +600,9 @@ int cri_network_teardown(struct ctx *ctx, struct cri *c, struct cri_pod *p, stru
 	s.at.args = s.args;
 	r = detach_all(ctx, &s, nets, err);
 	json_decref(s.caps);
-	return r < 0 ? err_prefix(err, "failed to destroy network for sandbox \"%s\"", p->o.id) : 0;
+	if (r < 0)
+		err_prefix(err, "failed to destroy network for sandbox \"%s\"", p->o.id);
+	return cri_unknown(r, err);
 }
 
 /* ---- a configuration from a template ---- */
@@ -625,8 +629,7 @@ static int pod_cidrs(struct arena *a, const char *cidrs, struct cni_template_dat
 			*slash = 0;
 		if (!slash || end == slash + 1 || *end || bits > (v6 ? 128 : 32) ||
 		    inet_pton(v6 ? AF_INET6 : AF_INET, v[i], address) != 1)
-			return err_set(err, ERR_INVALID_ARGUMENT, "pod CIDR \"%.128s\": no network",
-				       cidrs);
+			return err_set(err, ERR_UNKNOWN, "pod CIDR \"%.128s\": no network", cidrs);
 		*slash = '/';
 		if (!has[v6])
 			routes[n_routes++] = v6 ? "::/0" : "0.0.0.0/0";

@@ -56,25 +56,25 @@ static int handler_of(const struct cri_config *config, const CRI(PodSandboxConfi
 		if (streq(c->annotations[i]->key, UNTRUSTED) &&
 		    streq(c->annotations[i]->value, "true")) {
 			if (!str_empty(*handler) && !streq(*handler, "untrusted"))
-				return err_set(err, ERR_INVALID_ARGUMENT,
+				return err_set(err, ERR_UNKNOWN,
 					       "untrusted workload with explicit runtime handler "
 					       "\"%s\" is not allowed",
 					       *handler);
 			if (host_namespaces(c) || cri_pod_security(c)->privileged)
 				return err_set(
-					err, ERR_INVALID_ARGUMENT,
+					err, ERR_UNKNOWN,
 					"untrusted workload with host access is not allowed");
 			*handler = "untrusted";
 		}
 	if (!cri_config_handler(config, *handler))
-		return err_set(err, ERR_NOT_FOUND, "no runtime for \"%s\" is configured", *handler);
+		return err_set(err, ERR_UNKNOWN, "no runtime for \"%s\" is configured", *handler);
 	return 0;
 }
 
 static int check(const CRI(PodSandboxConfig) * c, struct err *err)
 {
 	if (!c || !c->metadata)
-		return err_set(err, ERR_INVALID_ARGUMENT, "sandbox config must include metadata");
+		return err_set(err, ERR_UNKNOWN, "sandbox config must include metadata");
 	if (str_empty(c->metadata->name) || str_empty(c->metadata->uid) ||
 	    str_empty(c->metadata->namespace_))
 		return err_set(err, ERR_INVALID_ARGUMENT,
@@ -152,7 +152,7 @@ static int namespaces(struct run *r, struct err *err)
 		char *uids = id_map(r->ctx->arena, u->uids, u->n_uids),
 		     *gids = id_map(r->ctx->arena, u->gids, u->n_gids);
 		if (!uids || !gids)
-			return err_set(err, ERR_INVALID_ARGUMENT,
+			return err_set(err, ERR_UNKNOWN,
 				       "user namespace: %zu uid and %zu gid mappings, where "
 				       "exactly one each is supported",
 				       u->n_uids, u->n_gids);

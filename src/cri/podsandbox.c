@@ -52,8 +52,7 @@ int cri_controller_of(struct cri *c, const struct cri_pod *p, struct sandbox_con
 		      struct err *err)
 {
 	if (!p->runtime)
-		return err_set(err, ERR_NOT_FOUND, "no runtime for \"%s\" is configured",
-			       p->handler);
+		return err_set(err, ERR_UNKNOWN, "no runtime for \"%s\" is configured", p->handler);
 	return sandbox_controllers_get(c->o.controllers, p->runtime->sandboxer, ret, err);
 }
 

@@ -161,10 +161,10 @@ int spec_part_oom(json_t *spec, const struct cri_config *config, int64_t adj, st
 static int idmaps(json_t *spec, const char *which, CRI(IDMapping) * *v, size_t n, struct err *err)
 {
 	if (n != 1)
-		return err_set(err, ERR_INVALID_ARGUMENT,
+		return err_set(err, ERR_UNKNOWN,
 			       "user namespace: %zu %s, where exactly one is supported", n, which);
 	if (v[0]->length == 0)
-		return err_set(err, ERR_INVALID_ARGUMENT, "user namespace: %s of length 0", which);
+		return err_set(err, ERR_UNKNOWN, "user namespace: %s of length 0", which);
 	return spec_add_idmap(spec, which, v[0]->container_id, v[0]->host_id, v[0]->length, err);
 }
 
@@ -172,12 +172,12 @@ int spec_part_userns(json_t *spec, const CRI(UserNamespace) * u, const char *pat
 {
 	if (!u || u->mode == RUNTIME__V1__NAMESPACE_MODE__NODE) {
 		if (u && (u->n_uids || u->n_gids))
-			return err_set(err, ERR_INVALID_ARGUMENT,
+			return err_set(err, ERR_UNKNOWN,
 				       "user namespace: mappings with the host's namespace");
 		return 0;
 	}
 	if (u->mode != RUNTIME__V1__NAMESPACE_MODE__POD)
-		return err_set(err, ERR_INVALID_ARGUMENT,
+		return err_set(err, ERR_UNKNOWN,
 			       "user namespace: unsupported mode %d: only POD and NODE are",
 			       (int)u->mode);
 	int r = idmaps(spec, "uidMappings", u->uids, u->n_uids, err);

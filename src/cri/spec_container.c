@@ -23,7 +23,7 @@ static int append_array(json_t *args, const json_t *from, struct err *err)
 
 	json_array_foreach (from, i, v)
 		if (!json_is_string(v) || json_array_append(args, v) < 0)
-			return err_set(err, ERR_INVALID_ARGUMENT,
+			return err_set(err, ERR_UNKNOWN,
 				       "image config: a word of the command is no string");
 	return 0;
 }
@@ -50,7 +50,7 @@ static int args(json_t *spec, const struct cri_spec_container *in, struct err *e
 	else if (r == 0 && !c->n_command)
 		r = append_array(v, json_arr(in->image.config, "Cmd"), err);
 	if (r == 0 && json_array_size(v) == 0)
-		return err_set(err, ERR_INVALID_ARGUMENT, "no command specified");
+		return err_set(err, ERR_UNKNOWN, "no command specified");
 	return r;
 }
 
@@ -89,7 +89,7 @@ static int env(struct arena *a, json_t *spec, const struct cri_spec_container *i
 	for (i = 0; r == 0 && i < in->container->n_envs; i++) {
 		const CRI(KeyValue) *e = in->container->envs[i];
 		if (memchr(e->value.data ? e->value.data : (const uint8_t *)"", 0, e->value.len))
-			return err_set(err, ERR_INVALID_ARGUMENT,
+			return err_set(err, ERR_UNKNOWN,
 				       "environment variable %s has a NUL in its value", e->key);
 		char *s = arena_printf(a, "%s=%.*s", e->key, (int)e->value.len,
 				       e->value.data ? (const char *)e->value.data : "");
@@ -137,7 +137,7 @@ static int pid_namespace(struct arena *a, json_t *spec, const struct cri_spec_co
 		return join(a, spec, "pid", in->pod_pid, "pid", err);
 	case RUNTIME__V1__NAMESPACE_MODE__TARGET:
 		if (!in->target_pid)
-			return err_set(err, ERR_INVALID_ARGUMENT,
+			return err_set(err, ERR_UNKNOWN,
 				       "namespace of target container \"%s\": it does not run",
 				       ns->target_id);
 		return join(a, spec, "pid", in->target_pid, "pid", err);
@@ -145,8 +145,7 @@ static int pid_namespace(struct arena *a, json_t *spec, const struct cri_spec_co
 		spec_remove_namespace(spec, "pid");
 		return 0;
 	default:
-		return err_set(err, ERR_INVALID_ARGUMENT, "pid namespace mode %d is unknown",
-			       (int)ns->pid);
+		return err_set(err, ERR_UNKNOWN, "pid namespace mode %d is unknown", (int)ns->pid);
 	}
 }
 
@@ -191,8 +190,7 @@ static int security(struct arena *a, json_t *spec, const struct cri_spec_contain
 	int r = 0;
 
 	if (s->privileged && !cri_pod_security(in->pod)->privileged)
-		return err_set(err, ERR_INVALID_ARGUMENT,
-			       "no privileged container allowed in sandbox");
+		return err_set(err, ERR_UNKNOWN, "no privileged container allowed in sandbox");
 	if (!in->config->disable_proc_mount) {
 		r = spec_set(spec, "linux/maskedPaths", words(s->masked_paths, s->n_masked_paths),
 			     err);

@@ -150,11 +150,11 @@ static int check_propagation(struct arena *a, const CRI(Mount) * m, const char *
 		return err_errno(err, r, "read /proc/self/mountinfo");
 	int p = propagation_of(info, source);
 	if (m->propagation == BIDIRECTIONAL && !(p & PROP_SHARED))
-		return err_set(err, ERR_FAILED_PRECONDITION,
+		return err_set(err, ERR_UNKNOWN,
 			       "path \"%s\" is mounted on \"%s\" but it is not a shared mount",
 			       m->host_path, source);
 	if (m->propagation == TO_CONTAINER && p == PROP_PRIVATE)
-		return err_set(err, ERR_FAILED_PRECONDITION,
+		return err_set(err, ERR_UNKNOWN,
 			       "path \"%s\" is mounted on \"%s\" but it is not a shared or slave "
 			       "mount",
 			       m->host_path, source);
@@ -167,8 +167,7 @@ static int source_of(struct arena *a, const char *host, const char **ret, struct
 	char real[PATH_MAX];
 
 	if (host[0] != '/')
-		return err_set(err, ERR_INVALID_ARGUMENT, "mount source \"%s\" is not absolute",
-			       host);
+		return err_set(err, ERR_UNKNOWN, "mount source \"%s\" is not absolute", host);
 	if (!realpath(host, real)) {
 		if (errno != ENOENT)
 			return err_errno(err, errno, "failed to resolve symlink \"%s\"", host);
@@ -218,15 +217,15 @@ static int read_only_mode(const struct cri_spec_container *in, const CRI(Mount) 
 	if (!m->recursive_read_only)
 		return 0;
 	if (!m->readonly)
-		return err_set(err, ERR_INVALID_ARGUMENT,
+		return err_set(err, ERR_UNKNOWN,
 			       "recursive read-only mount of %s: it must be read-only, too",
 			       m->container_path);
 	if (m->propagation != PRIVATE)
-		return err_set(err, ERR_INVALID_ARGUMENT,
+		return err_set(err, ERR_UNKNOWN,
 			       "recursive read-only mount of %s: its propagation must be private",
 			       m->container_path);
 	if (!in->recursive_read_only)
-		return err_set(err, ERR_FAILED_PRECONDITION,
+		return err_set(err, ERR_UNKNOWN,
 			       "recursive read-only mount of %s: the runtime handler \"%s\" does "
 			       "not support it",
 			       m->container_path, in->runtime ? in->runtime->name : "");
@@ -243,7 +242,7 @@ static int cri_mount(struct arena *a, json_t *spec, const struct cri_spec_contai
 	int r = 0;
 
 	if (str_empty(m->container_path))
-		return err_set(err, ERR_INVALID_ARGUMENT, "mount %zu has no container_path", i);
+		return err_set(err, ERR_UNKNOWN, "mount %zu has no container_path", i);
 	if (image)
 		source = image;
 	else

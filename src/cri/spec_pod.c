@@ -21,13 +21,11 @@ static int process(json_t *spec, const struct cri_spec_pod *in, struct err *err)
 		int64_t uid = s->run_as_user->value,
 			gid = s->run_as_group ? s->run_as_group->value : 0;
 		if (uid < 0 || uid > UINT32_MAX || gid < 0 || gid > UINT32_MAX)
-			return err_set(err, ERR_INVALID_ARGUMENT,
-				       "sandbox: user %lld:%lld is out of range", (long long)uid,
-				       (long long)gid);
+			return err_set(err, ERR_UNKNOWN, "sandbox: user %lld:%lld is out of range",
+				       (long long)uid, (long long)gid);
 		r = spec_set_user(spec, (uint32_t)uid, (uint32_t)gid, NULL, 0, err);
 	} else if (r == 0 && s->run_as_group)
-		return err_set(err, ERR_INVALID_ARGUMENT,
-			       "user group \"%lld\" is specified without user",
+		return err_set(err, ERR_UNKNOWN, "user group \"%lld\" is specified without user",
 			       (long long)s->run_as_group->value);
 	if (r == 0 && !str_empty(in->selinux_label))
 		r = spec_set(spec, "process/selinuxLabel", json_string(in->selinux_label), err);

@@ -74,7 +74,7 @@ static int hugepages(json_t *spec, const CRI(LinuxContainerResources) * r,
 	if (!there) {
 		if (config->tolerate_missing_hugetlb_controller)
 			return 0;
-		return err_set(err, ERR_FAILED_PRECONDITION,
+		return err_set(err, ERR_UNKNOWN,
 			       "huge page limits: the hugetlb controller is missing");
 	}
 	json_t *v = json_array();

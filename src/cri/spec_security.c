@@ -56,8 +56,7 @@ static int wanted_user(struct arena *a, const CRI(LinuxContainerSecurityContext)
 	if (!user)
 		return err_nomem(err);
 	if (s->run_as_group && str_empty(user))
-		return err_set(err, ERR_INVALID_ARGUMENT,
-			       "user group \"%lld\" is specified without user",
+		return err_set(err, ERR_UNKNOWN, "user group \"%lld\" is specified without user",
 			       (long long)s->run_as_group->value);
 	*ret_user = user;
 	*ret_whole = s->run_as_group
@@ -110,8 +109,7 @@ int spec_part_user(struct arena *a, json_t *spec, const struct cri_spec_containe
 		gids[n++] = of_user.gids[i];
 	for (size_t i = 0; i < s->n_supplemental_groups; i++) {
 		if (s->supplemental_groups[i] < 0 || s->supplemental_groups[i] > UINT32_MAX)
-			return err_set(err, ERR_INVALID_ARGUMENT,
-				       "supplemental group %lld is out of range",
+			return err_set(err, ERR_UNKNOWN, "supplemental group %lld is out of range",
 				       (long long)s->supplemental_groups[i]);
 		gids[n++] = (uint32_t)s->supplemental_groups[i];
 	}
@@ -136,8 +134,7 @@ static int each_cap(json_t *spec, char *const *v, size_t n,
 			continue;
 		int len = snprintf(name, sizeof(name), "CAP_%s", v[i]);
 		if (len < 0 || (size_t)len >= sizeof(name))
-			return err_set(err, ERR_INVALID_ARGUMENT, "capability \"%s\" is unknown",
-				       v[i]);
+			return err_set(err, ERR_UNKNOWN, "capability \"%s\" is unknown", v[i]);
 		for (char *p = name; *p; p++)
 			*p = *p >= 'a' && *p <= 'z' ? (char)(*p - 'a' + 'A') : *p;
 		r = fn(spec, name, err);
@@ -212,7 +209,7 @@ static int old_profile(const char *path, const char *unset, int *ret_type, const
 		*ret_type = LOCALHOST;
 		*ret_ref = ref;
 	} else
-		return err_set(err, ERR_INVALID_ARGUMENT, "invalid security profile \"%s\"", path);
+		return err_set(err, ERR_UNKNOWN, "invalid security profile \"%s\"", path);
 	return 0;
 }
 
@@ -236,16 +233,16 @@ int spec_part_seccomp(struct arena *a, json_t *spec, const CRI(SecurityProfile) 
 		return 0;
 	}
 	if (!seccomp_supported())
-		return err_set(err, ERR_FAILED_PRECONDITION, "seccomp is not supported");
+		return err_set(err, ERR_UNKNOWN, "seccomp is not supported");
 	if (type == LOCALHOST) {
 		if (str_empty(ref))
-			return err_set(err, ERR_INVALID_ARGUMENT,
+			return err_set(err, ERR_UNKNOWN,
 				       "seccomp profile Localhost without localhost_ref");
 		ref = str_skip(ref, "localhost/") ? str_skip(ref, "localhost/") : ref;
 		return seccomp_file(a, spec, ref, err);
 	}
 	if (type != RUNTIME_DEFAULT)
-		return err_set(err, ERR_INVALID_ARGUMENT, "unknown seccomp profile type %d", type);
+		return err_set(err, ERR_UNKNOWN, "unknown seccomp profile type %d", type);
 	r = seccomp_default(a, spec, &j, err);
 	return r < 0 ? r : spec_set(spec, "linux/seccomp", j, err);
 }
@@ -266,7 +263,7 @@ int spec_part_apparmor(struct arena *a, json_t *spec, const CRI(SecurityProfile)
 		return r;
 	if (!enabled) {
 		if (type == LOCALHOST)
-			return err_set(err, ERR_FAILED_PRECONDITION,
+			return err_set(err, ERR_UNKNOWN,
 				       "apparmor is not supported: profile %s cannot be applied",
 				       ref);
 		return 0;
@@ -277,7 +274,7 @@ int spec_part_apparmor(struct arena *a, json_t *spec, const CRI(SecurityProfile)
 		const char *name = str_skip(ref, "localhost/");
 		name = name ? name : ref;
 		if (apparmor_loaded(NULL, name, NULL) < 0)
-			return err_set(err, ERR_NOT_FOUND, "apparmor profile not found %s", name);
+			return err_set(err, ERR_UNKNOWN, "apparmor profile not found %s", name);
 		return spec_set(spec, "process/apparmorProfile", json_string(name), err);
 	}
 	return spec_set(spec, "process/apparmorProfile", json_string(DEFAULT_APPARMOR), err);
@@ -323,8 +320,7 @@ int cri_selinux_labels(struct arena *a, const struct cri_config *config,
 	if (!config->enable_selinux || access("/sys/fs/selinux/enforce", F_OK) < 0)
 		return 0;
 	if (!str_empty(level) && !level_valid(level))
-		return err_set(err, ERR_INVALID_ARGUMENT, "the format of 'level' %s is not correct",
-			       level);
+		return err_set(err, ERR_UNKNOWN, "the format of 'level' %s is not correct", level);
 	if (str_empty(level))
 		level = random_level(a, config->selinux_category_range < 2
 						? 1024

@@ -239,13 +239,13 @@ int cri_table_get(struct cri_table *t, const char *id, void *ret, struct err *er
 	MUTEX_GUARD(&t->lock);
 
 	if (str_empty(id))
-		return err_set(err, ERR_INVALID_ARGUMENT, "%s id must not be empty", t->noun);
+		return err_set(err, ERR_UNKNOWN, "%s id must not be empty", t->noun);
 	size_t i = object_at(t, id);
 	if (i == t->n || !str_has_prefix(t->v[i]->id, id))
 		return err_set(err, ERR_NOT_FOUND, "an error occurred when try to find %s \"%s\"",
 			       t->noun, id);
 	if (!streq(t->v[i]->id, id) && i + 1 < t->n && str_has_prefix(t->v[i + 1]->id, id))
-		return err_set(err, ERR_INVALID_ARGUMENT,
+		return err_set(err, ERR_UNKNOWN,
 			       "%s id \"%s\" is ambiguous: it begins more than one", t->noun, id);
 	cri_object_ref(t->v[i]);
 	*(struct cri_object **)ret = t->v[i];

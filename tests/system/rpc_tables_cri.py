@@ -3,7 +3,7 @@
 
 The world has the image's name (`image`) and the directory of logs (`logs`)."""
 from rpc import Step, has
-from rpc_tables import INVALID, MISSING, PRECONDITION, UNKNOWN, same
+from rpc_tables import MISSING, UNKNOWN, same
 
 R, I = "runtime.v1.RuntimeService/", "runtime.v1.ImageService/"
 PODS_READY, RUNNING, EXITED = 0, 1, 2
@@ -58,7 +58,7 @@ IMAGES = [
     Step(I + "ListImages", lambda w: {"filter": {"image": {"image": w["image"]}}}, ok=lambda w, a: len(a.images) == 1),
     Step(I + "ListImages", {}, ok=lambda w, a: len(a.images) >= 1),
     Step(I + "StreamImages", {}, ok=lambda w, a: sum(len(part.images) for part in a) >= 1),
-    Step(I + "PullImage", {"image": {"image": "not a name!"}}, code=INVALID),
+    Step(I + "PullImage", {"image": {"image": "not a name!"}}, code=UNKNOWN),
     Step(I + "PullImage", {"image": {"image": "127.0.0.1:1/nobody:1"}}, code="UNAVAILABLE"),
     Step(I + "ImageFsInfo", {}, ok=lambda w, a: a.image_filesystems[0].used_bytes.value > 0 and a.image_filesystems[0].fs_id.mountpoint != ""),
     Step(I + "RemoveImage", {"image": {"image": "localhost/nobody:1"}}),
@@ -66,8 +66,8 @@ IMAGES = [
 ]
 
 PODS = [
-    Step(R + "RunPodSandbox", {}, code=INVALID),
-    Step(R + "RunPodSandbox", lambda w: {"config": pod(w), "runtime_handler": "nobody"}, code=MISSING, text=has("nobody")),
+    Step(R + "RunPodSandbox", {}, code=UNKNOWN),
+    Step(R + "RunPodSandbox", lambda w: {"config": pod(w), "runtime_handler": "nobody"}, code=UNKNOWN, text=has("nobody")),
     Step(R + "RunPodSandbox", lambda w: {"config": pod(w)}, keep="pod"),
     Step(R + "RunPodSandbox", lambda w: {"config": pod(w)}, code=UNKNOWN, text=has("is reserved for")),
     Step(R + "PodSandboxStatus", lambda w: {**p(w), "verbose": True}, ok=lambda w, a: a.status.state == PODS_READY and a.status.network.ip != "" and "pid" in a.info["info"]),
@@ -79,12 +79,12 @@ PODS = [
 ]
 
 CONTAINERS = [
-    Step(R + "CreateContainer", {"pod_sandbox_id": ID, "config": {}}, code=INVALID),
+    Step(R + "CreateContainer", {"pod_sandbox_id": ID, "config": {}}, code=UNKNOWN),
     Step(R + "CreateContainer", lambda w: {"pod_sandbox_id": ID, "config": container(w), "sandbox_config": pod(w)}, code=MISSING),
     Step(R + "CreateContainer", lambda w: {**p(w), "config": container(w, image={"image": "localhost/nobody:1"}), "sandbox_config": pod(w)}, code=MISSING),
     Step(R + "CreateContainer", lambda w: {**p(w), "config": container(w), "sandbox_config": pod(w)}, keep="container"),
     Step(R + "StartContainer", c),
-    Step(R + "StartContainer", c, code=PRECONDITION, text=has("container")),
+    Step(R + "StartContainer", c, code=UNKNOWN, text=has("container")),
     nobody("StartContainer"),
     Step(R + "ContainerStatus", c, ok=lambda w, a: a.status.state == RUNNING and a.status.started_at > 0),
     nobody("ContainerStatus"),
@@ -124,7 +124,7 @@ AFTER = [
     Step(R + "StopContainer", lambda w: c(w, timeout=0)),
     Step(R + "StopContainer", {"container_id": ID}),
     Step(R + "ContainerStatus", c, ok=lambda w, a: a.status.state == EXITED and a.status.exit_code == 137),
-    Step(R + "ReopenContainerLog", c, code=PRECONDITION),
+    Step(R + "ReopenContainerLog", c, code=UNKNOWN),
     Step(R + "RemoveContainer", c),
     Step(R + "ContainerStatus", c, code=MISSING),
     Step(R + "StopPodSandbox", p),

