@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/time.h"
+#include "cri/timers.h"
 #include "event/loop.h"
 
 #define KEEP_NS (300 * NSEC_PER_SEC)
@@ -56,15 +57,22 @@ static void drop_oldest(struct cri_events *e)
 	e->n_kept--;
 }
 
+static void lose_oldest(struct cri_events *e)
+{
+	drop_oldest(e);
+	cri_count_event_dropped(e->c);
+}
+
 static void keep(struct cri_events *e, const uint8_t *p, size_t n)
 {
 	int64_t now = time_mono();
 
 	while (e->n_kept && (e->n_kept == KEEP_MAX || e->kept_bytes + n > KEEP_BYTES ||
 			     now - e->kept[e->first].at > KEEP_NS))
-		drop_oldest(e);
+		lose_oldest(e);
 	uint8_t *copy = malloc(n + 1);
 	if (!copy) {
+		cri_count_event_dropped(e->c);
 		log_error("CRI events: one is lost: no memory");
 		return;
 	}
@@ -196,7 +204,7 @@ int cri_get_container_events(struct rpc_call *call, const void *req, struct err 
 	pthread_mutex_lock(&e->lock);
 	int64_t now = time_mono();
 	while (e->n_kept && now - e->kept[e->first].at > KEEP_NS)
-		drop_oldest(e);
+		lose_oldest(e);
 	for (size_t i = 0; r == 0 && i < e->n_kept; i++) {
 		const struct kept *k = &e->kept[(e->first + i) % KEEP_MAX];
 		r = rpc_send_packed_nowait(call, k->p, k->n, QUEUE_MAX, err);

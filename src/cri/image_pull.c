@@ -15,6 +15,7 @@
 #include "core/lease.h"
 #include "core/snapshot.h"
 #include "cri/image.h"
+#include "cri/timers.h"
 #include "event/loop.h"
 #include "oci/manifest.h"
 #include "oci/platform.h"
@@ -110,11 +111,19 @@ static bool watchdog_end(struct watchdog *w)
 	return expired;
 }
 
+struct progress {
+	struct watchdog *w; /* NULL = none */
+	uint64_t bytes;	    /* of blobs that were fetched */
+};
+
 static void on_progress(void *arg, const struct transfer_progress *p)
 {
-	struct watchdog *w = arg;
-	if (w)
-		w->progress = time_mono();
+	struct progress *s = arg;
+
+	if (s->w)
+		s->w->progress = time_mono();
+	if (streq(p->event, "complete") && p->progress > 0)
+		s->bytes += (uint64_t)p->progress;
 }
 
 /* ---- credentials ---- */
@@ -312,8 +321,8 @@ static int name_all(struct ctx *ctx, struct cri *c, const char *ref, const char 
 	return r;
 }
 
-int cri_image_pull(struct ctx *ctx, struct cri *c, const struct cri_pull *p, const char **ret_id,
-		   struct err *err)
+static int pull_image(struct ctx *ctx, struct cri *c, const struct cri_pull *p, const char **ret_id,
+		      uint64_t *bytes, struct err *err)
 {
 	_cleanup_arena_ struct arena *a = arena_new(1 << 20);
 	struct ctx pull = {.arena = ctx->arena,
@@ -347,8 +356,10 @@ int cri_image_pull(struct ctx *ctx, struct cri *c, const struct cri_pull *p, con
 		return r;
 	pthread_mutex_init(&auth.lock, NULL);
 	struct watchdog *w = watchdog_new(c, &pull);
-	struct transfer_watch watch = {.fn = on_progress, .arg = w};
+	struct progress seen = {.w = w};
+	struct transfer_watch watch = {.fn = on_progress, .arg = &seen};
 	r = transfer_pull(&pull, c->o.transfer, &from, &to, &watch, err);
+	*bytes = seen.bytes;
 	if (watchdog_end(w) && r < 0)
 		r = err_set(err, ERR_DEADLINE_EXCEEDED,
 			    "no progress for longer than image_pull_progress_timeout");
@@ -356,6 +367,18 @@ int cri_image_pull(struct ctx *ctx, struct cri *c, const struct cri_pull *p, con
 	if (r == 0)
 		r = name_all(ctx, c, p->ref, ret_id, err);
 	return r < 0 ? err_prefix(err, "failed to pull image \"%s\"", p->ref) : 0;
+}
+
+int cri_image_pull(struct ctx *ctx, struct cri *c, const struct cri_pull *p, const char **ret_id,
+		   struct err *err)
+{
+	int64_t begin = time_mono();
+	uint64_t bytes = 0;
+
+	cri_count_pull_begin(c);
+	int r = pull_image(ctx, c, p, ret_id, &bytes, err);
+	cri_count_pull_end(c, begin, bytes, r < 0);
+	return r;
 }
 
 int cri_image_ensure(struct ctx *ctx, struct cri *c, const char *ref, const char *snapshotter,

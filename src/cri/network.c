@@ -23,6 +23,7 @@
 #include "cni/cni.h"
 #include "cri/cni_template.h"
 #include "cri/spec_internal.h"
+#include "cri/timers.h"
 #include "event/loop.h"
 #include "event/pool.h"
 
@@ -550,6 +551,8 @@ static int detach_all(struct ctx *ctx, struct setup *s, struct nets *nets, struc
 	return r == -ERR_NOT_FOUND ? 0 : r < 0 && absent.kind ? err_copy(err, &absent) : r;
 }
 
+/* An operation of the plugins is counted, whatever comes of it; not finding out what they are is
+ * none. */
 int cri_network_setup(struct ctx *ctx, struct cri *c, struct cri_pod *p, struct err *err)
 {
 	_cleanup_(nets_unrefp) struct nets *nets = NULL;
@@ -564,7 +567,9 @@ int cri_network_setup(struct ctx *ctx, struct cri *c, struct cri_pod *p, struct 
 		return r;
 	}
 	s.at.args = s.args;
+	int64_t begin = time_mono();
 	r = attach_all(ctx, &s, nets, result, err);
+	cri_count_network(c, CRI_NETWORK_SET_UP, begin, r < 0);
 	if (r == 0) {
 		pthread_mutex_lock(&p->o.lock);
 		r = choose_ips(p, str_or(c->config->cni_ip_pref, "ipv4"), result, err);
@@ -598,7 +603,9 @@ int cri_network_teardown(struct ctx *ctx, struct cri *c, struct cri_pod *p, stru
 	if (r < 0)
 		return r;
 	s.at.args = s.args;
+	int64_t begin = time_mono();
 	r = detach_all(ctx, &s, nets, err);
+	cri_count_network(c, CRI_NETWORK_TEAR_DOWN, begin, r < 0);
 	json_decref(s.caps);
 	if (r < 0)
 		err_prefix(err, "failed to destroy network for sandbox \"%s\"", p->o.id);

@@ -196,7 +196,7 @@ static void *attach_run(void *arg)
 
 	a->result = cri_network_setup(&a->ctx, a->r->c, a->r->p, &a->err);
 	if (a->result == 0)
-		cri_timer_add(a->r->c, CRI_TIMER_SANDBOX_CREATE_NETWORK, NULL, begin);
+		cri_timer_add(a->r->c, CRI_TIMER_SANDBOX_CREATE_NETWORK, begin);
 	return NULL;
 }
 
@@ -263,7 +263,7 @@ int cri_pod_drop_namespaces(struct ctx *ctx, struct cri *c, struct cri_pod *p, b
 			log_warn("pod %s: take down networks that it never had: %s", p->o.id,
 				 own.text);
 		else
-			cri_timer_add(c, CRI_TIMER_SANDBOX_DELETE_NETWORK, NULL, begin);
+			cri_timer_add(c, CRI_TIMER_SANDBOX_DELETE_NETWORK, begin);
 		p->detached = true; /* read between begin and end only */
 		r = 0;
 	}
@@ -301,7 +301,7 @@ static int start(struct run *r, struct err *err)
 	pthread_mutex_lock(&r->p->o.lock);
 	r->p->pid = i.pid;
 	pthread_mutex_unlock(&r->p->o.lock);
-	cri_timer_add(r->c, CRI_TIMER_SANDBOX_RUNTIME_CREATE, r->p->runtime, begin);
+	cri_timer_add_runtime(r->c, CRI_TIMER_SANDBOX_RUNTIME_CREATE, r->p->runtime, begin);
 	return 0;
 }
 

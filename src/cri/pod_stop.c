@@ -15,6 +15,7 @@
 #include "cri/podsandbox.h"
 #include "cri/stats.h"
 #include "cri/task.h"
+#include "cri/timers.h"
 #include "event/loop.h"
 #include "event/pool.h"
 
@@ -203,12 +204,15 @@ static int stop_sandbox(struct ctx *ctx, struct cri *c, struct cri_pod *p, struc
 /* Begun. */
 static int stop(struct ctx *ctx, struct cri *c, struct cri_pod *p, struct err *err)
 {
+	int64_t begin = time_mono();
 	int r = stop_containers(ctx, c, p, err);
 
 	if (r == 0)
 		r = stop_sandbox(ctx, c, p, err);
-	if (r == 0)
+	if (r == 0) {
+		cri_timer_add_handler(c, CRI_TIMER_SANDBOX_RUNTIME_STOP, p->handler, begin);
 		r = nri_stop_pod(ctx, c->nri, p, err);
+	}
 	if (r == 0)
 		r = cri_pod_unmount_shm(ctx->arena, c, p->o.id, err);
 	if (r == 0)

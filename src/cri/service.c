@@ -80,6 +80,16 @@ static const struct cri_handler *pod_handler(struct cri *c, const char *id)
 	return !str_empty(id) && cri_table_get(c->pods, id, &p, NULL) == 0 ? p->runtime : NULL;
 }
 
+/* The name that the pod was made with; "" for the default. */
+static const char *pod_handler_name(struct cri *c, const char *id)
+{
+	_cleanup_pod_ struct cri_pod *p = NULL;
+
+	if (str_empty(id) || cri_table_get(c->pods, id, &p, NULL) < 0 || !p->runtime)
+		return NULL;
+	return str_empty(p->handler) ? "" : p->runtime->name;
+}
+
 static const struct cri_handler *container_handler(struct cri *c, const char *id)
 {
 	_cleanup_container_ struct cri_container *k = NULL;
@@ -88,32 +98,47 @@ static const struct cri_handler *container_handler(struct cri *c, const char *id
 										 : NULL;
 }
 
-#define TIMED(name, timer, handler)                                                      \
+/* @type of what @of looks up and @add is given besides. */
+#define TIMED_BY(name, timer, type, of, add)                                             \
 	static int timed_##name(struct rpc_call *call, const void *req, struct err *err) \
 	{                                                                                \
 		struct cri *c = rpc_data(call);                                          \
-		const struct cri_handler *h = c->ready ? (handler) : NULL;               \
+		type label = c->ready ? (of) : NULL;                                     \
 		int64_t begin = time_mono();                                             \
 		int r = cri_##name(call, req, err);                                      \
 		if (r == 0)                                                              \
-			cri_timer_add(c, CRI_TIMER_##timer, h, begin);                   \
+			add(c, CRI_TIMER_##timer, label, begin);                         \
+		return r;                                                                \
+	}
+#define TIMED_RUNTIME(name, timer, of) \
+	TIMED_BY(name, timer, const struct cri_handler *, of, cri_timer_add_runtime)
+#define TIMED_HANDLER(name, timer, of) \
+	TIMED_BY(name, timer, const char *, of, cri_timer_add_handler)
+#define TIMED(name, timer)                                                               \
+	static int timed_##name(struct rpc_call *call, const void *req, struct err *err) \
+	{                                                                                \
+		int64_t begin = time_mono();                                             \
+		int r = cri_##name(call, req, err);                                      \
+		if (r == 0)                                                              \
+			cri_timer_add(rpc_data(call), CRI_TIMER_##timer, begin);         \
 		return r;                                                                \
 	}
 #define OF(type, field) (((const CRI(type) *)req)->field)
 
-TIMED(list_pod_sandbox, SANDBOX_LIST, NULL)
-TIMED(stop_pod_sandbox, SANDBOX_RUNTIME_STOP,
-      pod_handler(c, OF(StopPodSandboxRequest, pod_sandbox_id)))
-TIMED(remove_pod_sandbox, SANDBOX_REMOVE,
-      pod_handler(c, OF(RemovePodSandboxRequest, pod_sandbox_id)))
-TIMED(list_containers, CONTAINER_LIST, NULL)
-TIMED(create_container, CONTAINER_CREATE,
-      pod_handler(c, OF(CreateContainerRequest, pod_sandbox_id)))
-TIMED(start_container, CONTAINER_START,
-      container_handler(c, OF(StartContainerRequest, container_id)))
-TIMED(stop_container, CONTAINER_STOP, container_handler(c, OF(StopContainerRequest, container_id)))
-TIMED(remove_container, CONTAINER_REMOVE,
-      container_handler(c, OF(RemoveContainerRequest, container_id)))
+TIMED(list_pod_sandbox, SANDBOX_LIST)
+TIMED(list_containers, CONTAINER_LIST)
+TIMED_HANDLER(remove_pod_sandbox, SANDBOX_REMOVE,
+	      pod_handler_name(c, OF(RemovePodSandboxRequest, pod_sandbox_id)))
+TIMED_RUNTIME(create_container, CONTAINER_CREATE,
+	      pod_handler(c, OF(CreateContainerRequest, pod_sandbox_id)))
+TIMED_RUNTIME(start_container, CONTAINER_START,
+	      container_handler(c, OF(StartContainerRequest, container_id)))
+TIMED_RUNTIME(stop_container, CONTAINER_STOP,
+	      container_handler(c, OF(StopContainerRequest, container_id)))
+TIMED_RUNTIME(remove_container, CONTAINER_REMOVE,
+	      container_handler(c, OF(RemoveContainerRequest, container_id)))
+TIMED_RUNTIME(checkpoint_container, CONTAINER_CHECKPOINT,
+	      container_handler(c, OF(CheckpointContainerRequest, container_id)))
 
 /* What changes pods and containers: not while a plugin is being told of them (nri.h). */
 #define CHANGES(name, fn)                                                                 \
@@ -128,7 +153,7 @@ TIMED(remove_container, CONTAINER_REMOVE,
 		return r;                                                                 \
 	}
 CHANGES(run_pod_sandbox, cri_run_pod_sandbox)
-CHANGES(stop_pod_sandbox, timed_stop_pod_sandbox)
+CHANGES(stop_pod_sandbox, cri_stop_pod_sandbox)
 CHANGES(remove_pod_sandbox, timed_remove_pod_sandbox)
 CHANGES(create_container, timed_create_container)
 CHANGES(start_container, timed_start_container)
@@ -167,7 +192,7 @@ static const struct rpc_method runtime_methods[] = {
 	{"StreamPodSandboxStats", RPC_SERVER_STREAM, cri_stream_pod_sandbox_stats},
 	{"UpdateRuntimeConfig", RPC_UNARY, cri_update_runtime_config},
 	{"Status", RPC_UNARY, cri_status},
-	{"CheckpointContainer", RPC_UNARY, cri_checkpoint_container},
+	{"CheckpointContainer", RPC_UNARY, timed_checkpoint_container},
 	{"GetContainerEvents", RPC_SERVER_STREAM, cri_get_container_events},
 	{"ListMetricDescriptors", RPC_UNARY, cri_list_metric_descriptors},
 	{"ListPodSandboxMetrics", RPC_UNARY, cri_list_pod_sandbox_metrics},

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Statistics and metrics of pods and containers by the CRI, beside what the kernel says itself."""
+import json
 import pathlib
 import time
 import urllib.request
@@ -281,10 +282,47 @@ def test_metrics_server_has_the_times_of_operations(cri, image):
     after = scrape()
     grown = {n: after[n] - before.get(n, 0) for n in after if n.startswith("containerd_cri_") and "_count" in n}
     runc = 'seconds_count{runtime="io.containerd.runc.v2"}'
-    for name in ("sandbox_runtime_create", "sandbox_runtime_stop", "sandbox_remove", "container_create", "container_start", "container_stop", "container_remove"):
+    assert grown['containerd_cri_sandbox_runtime_stop_seconds_count{runtime=""}'] == 2  # by the removal once more
+    assert grown['containerd_cri_sandbox_remove_seconds_count{runtime=""}'] == 1
+    for name in ("sandbox_runtime_create", "container_create", "container_start", "container_stop", "container_remove"):
         assert grown[f"containerd_cri_{name}_{runc}"] == 1, name
     for name in ("sandbox_create_network", "sandbox_delete_network", "container_list"):
         assert grown[f"containerd_cri_{name}_seconds_count"] == 1, name
     runtime = 'runtime="io.containerd.runc.v2"'
     assert after[f'containerd_cri_container_start_seconds_bucket{{{runtime},le="+Inf"}}'] == after[f"containerd_cri_container_start_{runc}"]
     assert 0.001 < after[f"containerd_cri_container_start_seconds_sum{{{runtime}}}"] / after[f"containerd_cri_container_start_{runc}"] < 60
+
+
+def test_metrics_server_counts_networks_pulls_and_lost_events(cri, image):
+    def scrape():
+        text = cri.daemon.netns.inside(lambda: urllib.request.urlopen(f"http://127.0.0.1:{METRICS_PORT}/v1/metrics", timeout=30).read().decode())
+        return {k.removeprefix("containerd_cri_"): float(v) for k, v in (line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("containerd_cri_"))}
+
+    before = scrape()
+    grown = lambda name: scrape().get(name, 0) - before.get(name, 0)
+    p = cri.run_pod(cri.pod("p"))
+    cri.StopPodSandbox(pod_sandbox_id=p)
+    cri.RemovePodSandbox(pod_sandbox_id=p)
+    for op in ("set_up_pod", "tear_down_pod"):
+        assert grown(f'network_plugin_operations_total_total{{operation_type="{op}"}}') == 1
+        assert grown(f'network_plugin_operations_duration_seconds_seconds_count{{operation_type="{op}"}}') == 1
+        assert grown(f'network_plugin_operations_errors_total_total{{operation_type="{op}"}}') == 0
+    path = cri.daemon.net_d / "10-test.conflist"
+    good = path.read_text()
+    bad = json.loads(good)
+    bad["plugins"][0]["ipam"]["type"] = "nowhere-to-be-found"
+    path.write_text(json.dumps(bad))
+    try:
+        until("the bad network", lambda: "nowhere-to-be-found" in cri.Status(verbose=True).info["cniconfig"])
+        fails(grpc.StatusCode.UNKNOWN, cri.run_pod, cri.pod("q"))
+    finally:
+        path.write_text(good)
+        until("the good network", lambda: "nowhere-to-be-found" not in cri.Status(verbose=True).info["cniconfig"])
+    assert grown('network_plugin_operations_errors_total_total{operation_type="set_up_pod"}') == 1
+    # Nobody answers there.
+    fails(grpc.StatusCode.UNAVAILABLE, cri.PullImage, image=cri.pb.ImageSpec(image="127.0.0.1:1/nobody:1"))
+    after = scrape()
+    assert after['sandboxed_image_pulls_total{status="failure"}'] - before.get('sandboxed_image_pulls_total{status="failure"}', 0) == 1
+    assert after["sandboxed_in_progress_image_pulls_total"] == 0 and after["sandboxed_image_pulling_throughput_count"] == 0
+    assert 'sandboxed_image_pulling_throughput_mibps_bucket{le="4000"}' in after
+    assert after["container_events_dropped_total"] >= before["container_events_dropped_total"]

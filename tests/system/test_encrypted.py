@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import subprocess
+import urllib.request
 
 import grpc
 import pytest
@@ -14,7 +15,7 @@ import pytest
 import images
 import proxies
 from cri import Cri, fails
-from harness import Daemon, run
+from harness import Daemon, free_port
 from test_proxy import Api, archive
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
@@ -81,6 +82,7 @@ class Secret:
 def new_daemon(place, keys, key_model="node", zstd=True, path=None):
     names = {"tar": "", "tar.gzip": "+gzip", **({"tar.zstd": "+zstd"} if zstd else {})}
     d = Daemon()
+    d.metrics = free_port()
     text = "\n".join(f"""[stream_processors.'io.containerd.ocicrypt.decoder.v1.{n}']
 accepts = ['{LAYER}{k}+encrypted']
 returns = '{LAYER}{k}'
@@ -94,6 +96,8 @@ disabled_plugins = ['io.containerd.nri.v1.nri']
 key_model = '{key_model}'
 [plugins.'io.containerd.cri.v1.runtime'.cni]
 conf_dir = '{d.dir}/net.d'
+[plugins.'io.containerd.server.v1.metrics']
+address = '127.0.0.1:{d.metrics}'
 {text}""")
     return d.start()
 
@@ -147,6 +151,9 @@ def test_pull_by_cri_decrypts(daemon, ref, stubs):
     image = cri.PullImage(image=cri.pb.ImageSpec(image=ref)).image_ref
     assert ref in cri.ImageStatus(image=cri.pb.ImageSpec(image=image)).image.repo_tags
     assert daemon.ctr.out("run", "--rm", ref, "encrypted3", *READ, ns="k8s.io") == TOLD
+    metrics = urllib.request.urlopen(f"http://127.0.0.1:{daemon.metrics}/v1/metrics", timeout=30).read().decode()
+    assert 'containerd_cri_sandboxed_image_pulls_total{status="success"} 1\n' in metrics
+    assert "containerd_cri_sandboxed_image_pulling_throughput_mibps_count 1\n" in metrics
 
 
 def test_client_that_gives_keys_needs_none_on_the_node(place, secret, stubs, tmp_path):
