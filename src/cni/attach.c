@@ -3,7 +3,9 @@
  *
  * ADD hands each plugin the result of the one before and keeps the last one on disk; CHECK and DEL
  * hand out what was kept. DEL goes backwards and stops at the first plugin that fails, as libcni
- * does, so that it can be tried again; what was kept goes only when all have succeeded. */
+ * does, so that it can be tried again; what was kept goes only when all have succeeded. Who will
+ * not try again (cni_del_all()) has all plugins called, so that one that fails does not keep the
+ * others from freeing what is theirs. */
 #include "cni/internal.h"
 
 #include "base/str.h"
@@ -152,8 +154,19 @@ static int complete(struct arena *a, const json_t *entry, struct cni_attachment 
 	return 0;
 }
 
+/* What is not found is not there any more, as go-cni has it, which looks at the text of a plugin's
+ * error in the same way. A plugin that is itself not found is another matter. */
+static bool is_gone(const struct cni_attachment *at, int r, const struct err *err)
+{
+	if (r == -ERR_NOT_FOUND && strstr(err->text, CNI_MISSING))
+		return false;
+	return strstr(err->text, "not found") ||
+	       (!*at->netns && strstr(err->text, "no such file or directory"));
+}
+
 static int del_plugins(const struct cni *cni, struct ctx *ctx, const struct cni_network *n,
-		       const struct cni_attachment *at, const json_t *entry, struct err *err)
+		       const struct cni_attachment *at, const json_t *entry, bool all,
+		       struct err *err)
 {
 	struct arena *a _cleanup_arena_ = arena_new(0);
 	json_t *kept _cleanup_json_ = NULL;
@@ -167,7 +180,7 @@ static int del_plugins(const struct cni *cni, struct ctx *ctx, const struct cni_
 	r = complete(a, entry, &full, err);
 	if (r == 0)
 		r = check_args(&full, err);
-	for (size_t i = n->n_plugins; r == 0 && i-- > 0;) {
+	for (size_t i = n->n_plugins; (r == 0 || all) && i-- > 0;) {
 		const struct invocation v = {.cni = cni,
 					     .ctx = ctx,
 					     .network = n,
@@ -175,14 +188,17 @@ static int del_plugins(const struct cni *cni, struct ctx *ctx, const struct cni_
 					     .command = "DEL",
 					     .at = &full,
 					     .prev_result = kept};
+		struct err own = ERR_INIT;
+		int e = cni_invoke(&v, NULL, &own);
 
-		r = cni_invoke(&v, NULL, err);
+		if (e < 0 && !is_gone(at, e, &own) && r == 0)
+			r = err_copy(err, &own);
 	}
 	return r;
 }
 
-int cni_del(const struct cni *cni, struct ctx *ctx, const struct cni_network *n,
-	    const struct cni_attachment *at, struct err *err)
+static int del(const struct cni *cni, struct ctx *ctx, const struct cni_network *n,
+	       const struct cni_attachment *at, bool all, struct err *err)
 {
 	json_t *entry _cleanup_json_ = NULL;
 	int r;
@@ -193,8 +209,23 @@ int cni_del(const struct cni *cni, struct ctx *ctx, const struct cni_network *n,
 	/* A file that cannot be read must not keep the namespace from being detached. */
 	if (load_entry(cni, n, at, &entry, NULL) < 0)
 		entry = NULL;
-	r = del_plugins(cni, ctx, n, at, entry, err);
-	return r < 0 ? r : cni_cache_remove(cni, n->name, at->container_id, at->ifname, err);
+	r = del_plugins(cni, ctx, n, at, entry, all, err);
+	if (r < 0 && !all)
+		return r;
+	int e = cni_cache_remove(cni, n->name, at->container_id, at->ifname, r < 0 ? NULL : err);
+	return r < 0 ? r : e;
+}
+
+int cni_del(const struct cni *cni, struct ctx *ctx, const struct cni_network *n,
+	    const struct cni_attachment *at, struct err *err)
+{
+	return del(cni, ctx, n, at, false, err);
+}
+
+int cni_del_all(const struct cni *cni, struct ctx *ctx, const struct cni_network *n,
+		const struct cni_attachment *at, struct err *err)
+{
+	return del(cni, ctx, n, at, true, err);
 }
 
 int cni_check(const struct cni *cni, struct ctx *ctx, const struct cni_network *n,

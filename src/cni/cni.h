@@ -22,7 +22,7 @@
  * caller has the container's lock. Nothing is printed; errors name network, plugin and command, and
  * carry what the plugin said.
  *
- * A failed ADD leaves behind what the first plugins have made: call cni_del(). */
+ * A failed ADD leaves behind what the first plugins have made: call cni_del_all(). */
 #pragma once
 
 #include <stdbool.h>
@@ -128,6 +128,10 @@ int cni_add(const struct cni *cni, struct ctx *ctx, const struct cni_network *n,
  * from what ADD has kept. */
 int cni_del(const struct cni *cni, struct ctx *ctx, const struct cni_network *n,
 	    const struct cni_attachment *at, struct err *err) _must_check_;
+/* For what will not be tried again: calls every plugin, whatever the others say, and forgets the
+ * attachment; the first error is returned. */
+int cni_del_all(const struct cni *cni, struct ctx *ctx, const struct cni_network *n,
+		const struct cni_attachment *at, struct err *err) _must_check_;
 /* -ERR_NOT_FOUND when nothing is kept of an ADD; -ERR_UNIMPLEMENTED before version 0.4.0. Nothing
  * is done where the list disables it. */
 int cni_check(const struct cni *cni, struct ctx *ctx, const struct cni_network *n,

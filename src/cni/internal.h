@@ -7,6 +7,8 @@
 #define CNI_WITH_CHECK "0.4.0" /* CHECK, and prevResult on DEL */
 #define CNI_WITH_GC "1.1.0"    /* GC, STATUS */
 
+#define CNI_MISSING "is not in" /* of the error when there is no such plugin */
+
 /* One run of one plugin. */
 struct invocation {
 	const struct cni *cni;

@@ -41,7 +41,7 @@ static int find_plugin(struct arena *a, const struct invocation *v, const char *
 		}
 		buf_printf(&searched, "%s%s", i ? ", " : "", dirs[i]);
 	}
-	return err_set(err, ERR_NOT_FOUND, "plugin \"%s\" is not in %s", v->plugin->type,
+	return err_set(err, ERR_NOT_FOUND, "plugin \"%s\" " CNI_MISSING " %s", v->plugin->type,
 		       searched.data ? searched.data : "no directory");
 }
 

@@ -529,16 +529,22 @@ static int attach_all(struct ctx *ctx, struct setup *s, struct nets *nets, json_
 	return r;
 }
 
-static int detach_all(struct ctx *ctx, struct setup *s, struct nets *nets, struct err *err)
+/* @last: nobody tries again, so each network and each plugin is called; the first error is told. */
+static int detach_all(struct ctx *ctx, struct setup *s, struct nets *nets, bool last,
+		      struct err *err)
 {
 	_cleanup_(cni_network_freep) struct cni_network *lo = NULL;
 	int r = 0;
 
 	s->at.capabilities = s->caps;
-	for (size_t i = nets->v.n; r == 0 && i > 0; i--) {
+	for (size_t i = nets->v.n; (r == 0 || last) && i > 0; i--) {
+		struct err own = ERR_INIT;
 		s->at.ifname = ifname(ctx->arena, i - 1);
-		r = s->at.ifname ? cni_del(&s->n->cni, ctx, nets->v.v[i - 1], &s->at, err)
-				 : err_nomem(err);
+		int e = !s->at.ifname ? err_nomem(&own)
+			: last	      ? cni_del_all(&s->n->cni, ctx, nets->v.v[i - 1], &s->at, &own)
+				      : cni_del(&s->n->cni, ctx, nets->v.v[i - 1], &s->at, &own);
+		if (e < 0 && r == 0)
+			r = err_copy(err, &own);
 	}
 	if (r < 0 || s->n->c->config->cni_internal_loopback)
 		return r;
@@ -582,7 +588,7 @@ int cri_network_setup(struct ctx *ctx, struct cri *c, struct cri_pod *p, struct 
 	if (r < 0) {
 		struct err undo = ERR_INIT;
 		struct ctx bg = cri_background(c, ctx->arena, c->config->defer_cleanup_timeout_ns);
-		if (detach_all(&bg, &s, nets, &undo) < 0)
+		if (detach_all(&bg, &s, nets, true, &undo) < 0)
 			log_warn("pod %s: undo its network: %s", p->o.id, undo.text);
 	}
 	json_decref(result);
@@ -604,7 +610,8 @@ int cri_network_teardown(struct ctx *ctx, struct cri *c, struct cri_pod *p, stru
 		return r;
 	s.at.args = s.args;
 	int64_t begin = time_mono();
-	r = detach_all(ctx, &s, nets, err);
+	/* A failure of what never got a result is not told to anybody. */
+	r = detach_all(ctx, &s, nets, !p->cni_result, err);
 	cri_count_network(c, CRI_NETWORK_TEAR_DOWN, begin, r < 0);
 	json_decref(s.caps);
 	if (r < 0)

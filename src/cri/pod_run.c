@@ -264,7 +264,8 @@ int cri_pod_drop_namespaces(struct ctx *ctx, struct cri *c, struct cri_pod *p, b
 				 own.text);
 		else
 			cri_timer_add(c, CRI_TIMER_SANDBOX_DELETE_NETWORK, begin);
-		p->detached = true; /* read between begin and end only */
+		/* Else the pod's removal tries once more. Read between begin and end only. */
+		p->detached = r == 0;
 		r = 0;
 	}
 	if (r == 0 && !str_empty(p->netns_path)) {

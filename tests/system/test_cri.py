@@ -123,10 +123,42 @@ def test_pod_that_fails_in_the_network_leaves_nothing(cri):
         assert "portmap-that-is-not-there" in fails(grpc.StatusCode.UNKNOWN, cri.run_pod, cri.pod("p"))
         assert not cri.ListPodSandbox().items and not list((cri.daemon.state / "io.containerd.grpc.v1.cri/netns").iterdir())
         assert "veth" not in run([*cri.daemon.netns.prefix(), "ip", "l"]).stdout
+        assert not addresses(cri)  # the first plugin's are freed though the last one is missing
     finally:
         path.write_text(good)
     until("the good network to be loaded", lambda: "portmap-that" not in cri.Status(verbose=True).info["cniconfig"])
     cri.run_pod(cri.pod("p"))
+
+
+def addresses(cri):
+    """What host-local has given away."""
+    return [p.name for p in (cri.daemon.dir / "ipam").glob("*/10.*")]
+
+
+@pytest.mark.parametrize("call", ["StopPodSandbox", "RemovePodSandbox"])
+def test_address_that_a_failing_plugin_kept_is_freed_by_the_next_try(cri, tmp_path, call):
+    path = cri.daemon.net_d / "10-test.conflist"
+    good = path.read_text()
+    bad = json.loads(good)
+    bad["plugins"].append({"type": "portmap-that-is-not-there"})
+    p = cri.run_pod(cri.pod("p"))
+    assert len(addresses(cri)) == 1
+    path.write_text(json.dumps(bad))
+    until("the bad network to be loaded", lambda: "portmap-that-is-not-there" in cri.Status(verbose=True).info["cniconfig"])
+    try:
+        for i in range(2):
+            assert "portmap-that-is-not-there" in fails(grpc.StatusCode.UNKNOWN, getattr(cri, call), pod_sandbox_id=p)
+        assert len(addresses(cri)) == 1 and cri.PodSandboxStatus(pod_sandbox_id=p).status.state == cri.pb.SANDBOX_NOTREADY
+        cri.daemon.stop()  # the next one tries as well
+        cri.daemon.start()
+        cri.connect()
+        assert "portmap-that-is-not-there" in fails(grpc.StatusCode.UNKNOWN, getattr(cri, call), pod_sandbox_id=p)
+    finally:
+        path.write_text(good)
+    until("the good network to be loaded", lambda: "portmap-that" not in cri.Status(verbose=True).info["cniconfig"])
+    getattr(cri, call)(pod_sandbox_id=p)
+    assert not addresses(cri)
+    cri.RemovePodSandbox(pod_sandbox_id=p)
 
 
 def test_host_network_and_host_namespaces(cri):

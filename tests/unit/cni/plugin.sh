@@ -18,6 +18,9 @@ case $conf in
 *'"mode":"fail-del"'*)
 	[ "$CNI_COMMAND" = DEL ] && { echo "cannot tidy up" >&2; exit 3; }
 	;;
+*'"mode":"gone-del"'*)
+	[ "$CNI_COMMAND" = DEL ] && { echo '{"code":100,"msg":"Link not found"}'; exit 1; }
+	;;
 *'"mode":"silent"'*) exit 5 ;;
 *'"mode":"empty"'*) exit 0 ;;
 *'"mode":"hang"'*) sleep 1000 ;;

@@ -293,6 +293,47 @@ static void what_failed_to_go_stays_kept(void **state)
 	assert_int_equal(cni_cached(&cni, "net", "c1", "eth0", &entry, &err), 0);
 }
 
+static void del_goes_on_after_what_is_not_found(void **state)
+{
+	struct cni_network *n _cleanup_(cni_network_freep) =
+		network("1.0.0", "", ",\"mode\":\"gone-del\"");
+	struct arena *a _cleanup_arena_ = arena_new(0);
+	json_t *entry _cleanup_json_ = NULL;
+	struct err err = ERR_INIT;
+	struct cni cni = here();
+
+	assert_int_equal(cni_add(&cni, NULL, n, &at, NULL, &err), 0);
+	assert_int_equal(cni_del(&cni, NULL, n, &at, &err), 0);
+	has(logged(a, 2), "second DEL");
+	has(logged(a, 3), "first DEL");
+	assert_int_equal(cni_cached(&cni, "net", "c1", "eth0", &entry, &err), -ERR_NOT_FOUND);
+}
+
+static void del_stops_at_a_failure_unless_all_shall_go(void **state)
+{
+	struct cni_network *n _cleanup_(cni_network_freep) =
+		network("1.0.0", "", ",\"mode\":\"fail-del\"");
+	struct arena *a _cleanup_arena_ = arena_new(0);
+	json_t *entry _cleanup_json_ = NULL;
+	struct err err = ERR_INIT;
+	struct cni cni = here();
+	char path[200];
+
+	assert_int_equal(cni_add(&cni, NULL, n, &at, NULL, &err), 0);
+	assert_int_equal(cni_del(&cni, NULL, n, &at, &err), -ERR_UNKNOWN);
+	has(logged(a, 2), "second DEL");
+	assert_string_equal(logged(a, 3), "");
+	assert_int_equal(cni_del_all(&cni, NULL, n, &at, &err), -ERR_UNKNOWN);
+	says(&err, "plugin type=\"second\" failed (DEL): exit status 3: cannot tidy up");
+	has(logged(a, 4), "first DEL");
+	assert_int_equal(cni_cached(&cni, "net", "c1", "eth0", &entry, &err), -ERR_NOT_FOUND);
+	/* A plugin that is not there is a failure, not something that is gone. */
+	snprintf(path, sizeof(path), "%s/second", bin);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(cni_del(&cni, NULL, n, &at, &err), -ERR_NOT_FOUND);
+	assert_int_equal(symlink(plugin, path), 0);
+}
+
 static void gc_detaches_what_is_not_valid(void **state)
 {
 	struct cni_network *n _cleanup_(cni_network_freep) = network("1.1.0", "", "");
@@ -346,6 +387,8 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		TEST(add_hands_each_result_to_the_next_plugin),
 		TEST(results_are_kept_and_handed_to_check_and_del_backwards),
+		TEST(del_goes_on_after_what_is_not_found),
+		TEST(del_stops_at_a_failure_unless_all_shall_go),
 		TEST(before_0_4_0_there_is_no_check_and_del_gets_no_result),
 		TEST(del_of_what_was_never_attached_is_fine),
 		TEST(a_plugin_gets_the_capabilities_it_asks_for),
