@@ -128,7 +128,8 @@ static void input_ended(struct attachment *t)
 	struct err unused = ERR_INIT;
 
 	cri_flow_done(&t->in);
-	if (!t->io->stdin_once) {
+	/* A terminal goes on for the next one. */
+	if (!t->io->stdin_once || t->io->tty) {
 		t->ended = true;
 		return;
 	}
