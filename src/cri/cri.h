@@ -11,6 +11,7 @@
 #include "rpc/rpc.h"
 
 struct cri;
+struct deprecations;
 struct event_exchange;
 struct front;
 struct gc_scheduler;
@@ -43,6 +44,8 @@ struct cri_options {
 	/* Deprecations that are in use: ids and texts. */
 	int (*deprecations)(struct arena *a, void *arg, struct labels *ret, struct err *err);
 	void *deprecations_arg;
+	const json_t *blockio; /* classes of block I/O (oci/blockio.h); NULL = not enabled */
+	struct deprecations *deprecated; /* gets more of them; NULL = nobody wants to know */
 };
 
 /* Makes what does not need the loop. */

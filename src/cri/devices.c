@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Devices by name (CDI), classes of block I/O and cache, and the default AppArmor profile: what a
  * container's spec names that must be there before it starts. */
+#include <stdio.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/str.h"
 #include "cri/nri_internal.h"
 #include "oci/apparmor.h"
+#include "oci/blockio.h"
 #include "oci/cdi.h"
 #include "oci/spec.h"
 
 #define CDI_ANNOTATION "cdi.k8s.io/"
 #define DEFAULT_APPARMOR "cri-containerd.apparmor.d"
-#define RESCTRL "/sys/fs/resctrl/schemata"
+#define RESCTRL "/sys/fs/resctrl"
 #define NAMES_MAX 1024
 
 /* ---- CDI ---- */
@@ -85,33 +87,58 @@ static int cdi_devices_of(struct names *s, const CRI(ContainerConfig) * conf, st
 
 /* ---- classes ---- */
 
-static int no_classes(const char *what, const char *name, bool ignore, struct err *err)
+static int refuse(const char *what, const char *name, bool ignore, const char *hint,
+		  struct err *err)
 {
 	if (!ignore)
-		return err_set(err, ERR_FAILED_PRECONDITION, "%s is not enabled: class \"%.128s\"",
-			       what, name);
-	log_debug("%s is not enabled: class \"%.128s\" is ignored", what, name);
+		return err_set(
+			err, ERR_UNKNOWN,
+			"%s disabled, refusing to set %s class of container to \"%.128s\": %s",
+			what, what, name, hint);
+	log_debug("%s disabled: class \"%.128s\" is ignored", what, name);
 	return 0;
+}
+
+static int set_blockio(struct cri *c, json_t *spec, const char *name, struct err *err)
+{
+	json_t *blockio;
+
+	if (!c->o.blockio)
+		return refuse(
+			"blockio", name, c->config->ignore_blockio_not_enabled_errors,
+			"blockio_config_file of io.containerd.service.v1.tasks-service names no "
+			"file that could be read",
+			err);
+	int r = blockio_class(c->o.blockio, name, &blockio, err);
+	if (r == 0)
+		return spec_set(spec, "linux/resources/blockIO", blockio, err);
+	err_prefix(err, "blockio class of container");
+	return cri_unknown(r, err);
+}
+
+/* Classes of RDT are groups that somebody has made in the kernel's file system of them. */
+static int set_rdt(struct cri *c, json_t *spec, const char *name, struct err *err)
+{
+	char path[sizeof(RESCTRL) + 512];
+
+	if (access(RESCTRL "/schemata", F_OK) < 0)
+		return refuse("RDT", name, c->config->ignore_rdt_not_enabled_errors,
+			      "there is no " RESCTRL "/schemata", err);
+	if (strlen(name) > 255 || strpbrk(name, "/\n") || streq(name, ".") || streq(name, ".."))
+		return err_set(err, ERR_UNKNOWN, "unqualified RDT class name \"%.128s\"", name);
+	snprintf(path, sizeof(path), RESCTRL "/%s/schemata", name);
+	if (access(path, F_OK) < 0)
+		return err_set(err, ERR_UNKNOWN, "RDT class \"%.128s\" does not exist in " RESCTRL,
+			       name);
+	return spec_set(spec, "linux/intelRdt/closID", json_string(name), err);
 }
 
 int nri_classes_apply(struct cri *c, json_t *spec, const struct nri_classes *classes,
 		      struct err *err)
 {
-	int r = 0;
+	int r = str_empty(classes->blockio) ? 0 : set_blockio(c, spec, classes->blockio, err);
 
-	/* Classes of block I/O are defined in a file that this daemon does not read. */
-	if (!str_empty(classes->blockio))
-		r = no_classes("blockio", classes->blockio,
-			       c->config->ignore_blockio_not_enabled_errors, err);
-	if (r < 0 || str_empty(classes->rdt))
-		return r;
-	if (access(RESCTRL, F_OK) < 0)
-		return no_classes("RDT", classes->rdt, c->config->ignore_rdt_not_enabled_errors,
-				  err);
-	if (strchr(classes->rdt, '/') || streq(classes->rdt, ".") || streq(classes->rdt, ".."))
-		return err_set(err, ERR_INVALID_ARGUMENT, "RDT class \"%.128s\" is no name",
-			       classes->rdt);
-	return spec_set(spec, "linux/intelRdt/closID", json_string(classes->rdt), err);
+	return r < 0 || str_empty(classes->rdt) ? r : set_rdt(c, spec, classes->rdt, err);
 }
 
 static const char *value_of(void *entries, size_t n, const char *key)

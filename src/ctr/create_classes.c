@@ -3,13 +3,9 @@
  * the host's administrator has set up by name. */
 #include "ctr/create_spec.h"
 
-#include <fcntl.h>
-
-#include "base/fd.h"
 #include "oci/apparmor.h"
 #include "oci/blockio.h"
 #include "oci/spec.h"
-#include "oci/yaml_json.h"
 
 int create_apparmor(struct ctr *c, json_t *spec, struct err *err)
 {
@@ -33,20 +29,10 @@ int create_blockio(struct ctr *c, json_t *spec, struct err *err)
 		   *name = ctr_string(c, "blockio-class");
 	_cleanup_json_ json_t *config = NULL;
 	json_t *blockio;
-	char *text;
-	size_t n;
-	int r = 0;
+	int r = *path ? blockio_load(path, &config, err) : 0;
 
-	if (*path) {
-		r = file_read(c->ctx.arena, AT_FDCWD, path, BLOCKIO_FILE_MAX, &text, &n);
-		if (r < 0)
-			return err_errno(err, r, "blockio-config-file error: read `%s`", path);
-		r = yaml_to_json(text, n, &config, err);
-		if (r == 0)
-			r = blockio_check(config, err);
-		if (r < 0)
-			return err_prefix(err, "blockio-config-file error: `%s`", path);
-	}
+	if (r < 0)
+		return err_prefix(err, "blockio-config-file error");
 	if (!*name)
 		return 0;
 	r = blockio_class(config, name, &blockio, err);

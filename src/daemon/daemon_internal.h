@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
+#include "base/json.h"
 #include "daemon/daemon.h"
 #include "daemon/plugin.h"
 #include "event/loop.h"
@@ -33,6 +34,7 @@ struct daemon {
 	struct plugin_set *plugins; /* NULL until all are started */
 	struct services services;
 	struct restart_monitor *restart; /* NULL = there is none */
+	json_t *blockio;		 /* classes of block I/O; NULL = not enabled */
 	struct cri_config *cri_config;	 /* of its plugins, in the set's arena */
 	struct sandbox_controllers sandboxers;
 	struct sandbox_controller *shim_sandboxes; /* NULL = there are none */

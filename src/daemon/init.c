@@ -24,6 +24,7 @@
 #include "daemon/daemon_internal.h"
 #include "daemon/plugin_inits.h"
 #include "daemon/servers.h"
+#include "oci/blockio.h"
 #include "oci/platform.h"
 #include "plugins/differ/processor.h"
 #include "plugins/mounts/manager.h"
@@ -316,10 +317,32 @@ PRESENT(service_images_service)
 PRESENT(service_introspection_service)
 PRESENT(service_namespaces_service)
 PRESENT(service_snapshots_service)
-PRESENT(service_tasks_service)
 PRESENT(lease_manager)
 PRESENT(shim_manager)
 PRESENT(sandbox_store_local)
+
+/* ---- classes ---- */
+
+static void classes_stop(void *p)
+{
+	struct daemon *d = p;
+	json_decref(d->blockio);
+	d->blockio = NULL;
+}
+
+/* A file that is wrong is told, and containers that name a class are refused; all else goes on. */
+int plugin_service_tasks_service_init(struct plugin_init *in, struct err *err)
+{
+	const char *path = config_get_string(in->values, "blockio_config_file");
+	struct daemon *d = daemon_of(in);
+	struct err own = ERR_INIT;
+
+	if (!str_empty(path) && blockio_load(path, &d->blockio, &own) < 0)
+		log_error("blockio initialization failed: blockio not enabled: %s", own.text);
+	in->instance = d;
+	in->stop = classes_stop;
+	return 0;
+}
 
 /* ---- differs ---- */
 

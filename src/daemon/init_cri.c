@@ -443,7 +443,9 @@ int plugin_grpc_cri_init(struct plugin_init *in, struct err *err)
 				.snapshotter_root = snapshotter_root,
 				.snapshotter_arg = d,
 				.deprecations = deprecations,
-				.deprecations_arg = d->services.deprecations};
+				.deprecations_arg = d->services.deprecations,
+				.deprecated = d->services.deprecations,
+				.blockio = d->blockio};
 	if (!o.runtime || !o.transfer)
 		return plugin_skip(err, "no task runtime or no transfer service");
 	r = cri_new(&o, &d->cri, err);

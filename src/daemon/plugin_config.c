@@ -349,7 +349,7 @@ const struct config_field service_diff_fields[] = {
 };
 
 const struct config_field service_tasks_fields[] = {
-	CFG_UNHONOURED("blockio_config_file", CFG_STRING, NULL, "classes of block I/O"),
+	CFG_FIELD("blockio_config_file", CFG_STRING, NULL, "classes of block I/O"),
 	CFG_UNHONOURED("rdt_config_file", CFG_STRING, NULL, "classes of RDT"),
 	CFG_END,
 };

@@ -5,12 +5,15 @@
 #include "oci/blockio.h"
 
 #include <ctype.h>
+#include <fcntl.h>
 #include <glob.h>
 #include <strings.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "base/fd.h"
 #include "base/str.h"
+#include "oci/yaml_json.h"
 
 #define WEIGHT_MIN 10
 #define WEIGHT_MAX 1000
@@ -308,4 +311,25 @@ int blockio_class(const json_t *config, const char *name, json_t **ret, struct e
 int blockio_check(const json_t *config, struct err *err)
 {
 	return each_class(config, NULL, NULL, err);
+}
+
+int blockio_load(const char *path, json_t **ret, struct err *err)
+{
+	_cleanup_arena_ struct arena *a = arena_new(0);
+	json_t *config _cleanup_json_ = NULL;
+	char *text;
+	size_t n;
+
+	if (!a)
+		return err_nomem(err);
+	int r = file_read(a, AT_FDCWD, path, BLOCKIO_FILE_MAX, &text, &n);
+	if (r < 0)
+		return err_errno(err, r, "read %s", path);
+	r = yaml_to_json(text, n, &config, err);
+	if (r == 0)
+		r = blockio_check(config, err);
+	if (r < 0)
+		return err_prefix(err, "%s", path);
+	*ret = TAKE_PTR(config);
+	return 0;
 }

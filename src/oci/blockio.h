@@ -18,6 +18,9 @@
 #define BLOCKIO_FILE_MAX (1u << 20)
 #define BLOCKIO_DEVICES_MAX 4096
 
+/* The file @path, read and checked; the caller decrefs. -ERR_NOT_FOUND, -ERR_INVALID_ARGUMENT */
+int blockio_load(const char *path, json_t **ret, struct err *err) _must_check_;
+
 /* linux.resources.blockIO of the runtime spec for the class @name of the file @config (its YAML as
  * JSON); the caller decrefs. Patterns without a block device say nothing.
  *

@@ -48,6 +48,7 @@ def place(tmp_path_factory):
         (d / name).write_text(text.replace("@DIR@", str(d)))
         (d / name).chmod(0o755)
     (d / "template").write_text(TEMPLATE.replace("@DIR@", str(d)))
+    (d / "blockio").write_text("Classes:\n  slow:\n  - Weight: 50\n  fast:\n  - Weight: 800\n")
     (d / "cdi").mkdir()
     (d / "cdi" / "v.json").write_text(json.dumps({
         "cdiVersion": "0.6.0", "kind": "vendor.example/gadget",
@@ -65,6 +66,8 @@ def cri_and_image(stubs, busybox_layout, place):
 netns_mounts_under_state_dir = true
 enable_criu = true
 cdi_spec_dirs = ['{place}/cdi']
+[plugins.'io.containerd.service.v1.tasks-service']
+blockio_config_file = '{place}/blockio'
 [plugins.'io.containerd.cri.v1.runtime'.cni]
 bin_dirs = ['/usr/lib/cni']
 conf_dir = '{net_d}'
@@ -108,15 +111,42 @@ def test_cdi_devices_by_field_and_annotation(cri, image):
     assert "invalid CDI device name" in fails(grpc.StatusCode.UNKNOWN, create, "/dev/null")
 
 
-def test_classes_that_are_not_enabled_are_refused(cri, image):
-    conf = cri.pod("p", annotations={"blockio.resources.beta.kubernetes.io/container.k": "slow"})
+def test_classes_of_block_io_by_annotation(cri, image):
+    notes = {"blockio.resources.beta.kubernetes.io/container.k": "slow", "blockio.resources.beta.kubernetes.io/pod": "fast"}
+    conf = cri.pod("p", annotations=notes)
     pod = cri.run_pod(conf)
-    create = lambda name, **kw: cri.CreateContainer(pod_sandbox_id=pod, sandbox_config=conf, config=cri.container(name, image, **kw))
-    assert 'blockio is not enabled: class "slow"' in fails(grpc.StatusCode.FAILED_PRECONDITION, create, "k")
-    create("other")
+    create = lambda name, **kw: cri.CreateContainer(pod_sandbox_id=pod, sandbox_config=conf, config=cri.container(name, image, **kw)).container_id
+    blockio = lambda k: cri.verbose(k)["runtimeSpec"]["linux"]["resources"]["blockIO"]
+    assert blockio(create("k")) == {"weight": 50} and blockio(create("l")) == {"weight": 800}
+    assert blockio(create("m", annotations={"io.kubernetes.cri.blockio-class": "slow"})) == {"weight": 50}
+    assert 'no OCI BlockIO parameters for class "none"' in fails(grpc.StatusCode.UNKNOWN, create, "n", annotations={"io.kubernetes.cri.blockio-class": "none"})
     if not os.path.exists("/sys/fs/resctrl/schemata"):
-        text = fails(grpc.StatusCode.FAILED_PRECONDITION, create, "m", annotations={"io.kubernetes.cri.rdt-class": "gold"})
-        assert 'RDT is not enabled: class "gold"' in text
+        text = fails(grpc.StatusCode.UNKNOWN, create, "o", annotations={"io.kubernetes.cri.rdt-class": "gold"})
+        assert 'RDT disabled, refusing to set RDT class of container to "gold"' in text
+
+
+@pytest.mark.parametrize("ignore", [False, True])
+def test_classes_that_are_not_enabled(stubs, busybox_layout, tmp_path, ignore):
+    (tmp_path / "bad").write_text("Classes:\n  slow:\n  - Weight: 5\n")
+    text = f"""[plugins.'io.containerd.cri.v1.runtime'.containerd]
+ignore_blockio_not_enabled_errors = {str(ignore).lower()}
+ignore_rdt_not_enabled_errors = {str(ignore).lower()}
+[plugins.'io.containerd.service.v1.tasks-service']
+blockio_config_file = '{tmp_path}/bad'
+"""
+    with cri_daemon(stubs, busybox_layout, text) as (cri, image):
+        assert "blockio not enabled" in cri.daemon.log.read_text() and "smaller than minimum" in cri.daemon.log.read_text()
+        conf = cri.pod("p")
+        pod = cri.run_pod(conf)
+        create = lambda name, **kw: cri.CreateContainer(pod_sandbox_id=pod, sandbox_config=conf, config=cri.container(name, image, **kw)).container_id
+        for i, (key, what) in enumerate((("io.kubernetes.cri.blockio-class", "blockio"), ("io.kubernetes.cri.rdt-class", "RDT"))):
+            if what == "RDT" and os.path.exists("/sys/fs/resctrl/schemata"):
+                continue
+            if ignore:
+                spec = cri.verbose(create(f"k{i}", annotations={key: "slow"}))["runtimeSpec"]["linux"]
+                assert "blockIO" not in spec["resources"] and "intelRdt" not in spec
+            else:
+                assert f"{what} disabled, refusing to set" in fails(grpc.StatusCode.UNKNOWN, create, f"k{i}", annotations={key: "slow"})
 
 
 def test_platforms_of_the_runtime_are_told(stubs, busybox_layout):
