@@ -49,6 +49,9 @@ int cri_container_exited(struct cri *c, struct cri_container *k, const struct ru
 /* A signal by name or number; 0 = there is none such. */
 int cri_signal_number(const char *s);
 
+/* Whether containers can be checkpointed and restored. -ERR_UNKNOWN */
+int cri_criu_check(struct cri *c, struct err *err) _must_check_;
+
 /* Exits and OOM kills, from the daemon's events. */
 struct cri_exits;
 int cri_exits_new(struct cri *c, struct cri_exits **ret, struct err *err) _must_check_;

@@ -57,6 +57,14 @@ static bool have_criu(void)
 	return false;
 }
 
+int cri_criu_check(struct cri *c, struct err *err)
+{
+	if (!c->config->enable_criu)
+		return err_set(err, ERR_UNKNOWN,
+			       "criu support is disabled by configuration (enable_criu)");
+	return have_criu() ? 0 : err_set(err, ERR_UNKNOWN, "criu binary not found in system PATH");
+}
+
 /* ---- pieces ---- */
 
 static char *inside(struct checkpointing *s, const char *name)
@@ -322,11 +330,9 @@ int cri_checkpoint_container(struct rpc_call *call, const void *req, struct err 
 
 	if (r < 0)
 		return r;
-	if (!s.c->config->enable_criu)
-		return err_set(err, ERR_UNKNOWN,
-			       "criu support is disabled by configuration (enable_criu)");
-	if (!have_criu())
-		return err_set(err, ERR_UNKNOWN, "criu binary not found in system PATH");
+	r = cri_criu_check(s.c, err);
+	if (r < 0)
+		return r;
 	if (q->location[0] != '/')
 		return err_set(err, ERR_INVALID_ARGUMENT,
 			       "location \"%.256s\" is not an absolute path", q->location);

@@ -15,6 +15,7 @@
 #include "cri/event.h"
 #include "cri/image.h"
 #include "cri/nri.h"
+#include "cri/restore.h"
 #include "cri/runtime_features.h"
 #include "cri/spec_internal.h"
 #include "plugins/differ/temp_mount.h"
@@ -28,6 +29,7 @@ struct create {
 	json_t *image_spec; /* owned */
 	json_t *spec;	    /* owned */
 	struct mounts rootfs;
+	struct cri_restore restore;
 	const char *selinux_mount_label;
 	bool reserved, made;
 };
@@ -291,12 +293,35 @@ static void set_created(struct cri_status *s, void *arg)
 		s->resources = k->config->linux->resources;
 }
 
-static int make(struct create *s, const CRI(CreateContainerRequest) * q, struct err *err)
+/* The image, or in place of a checkpoint the one that it was made on, with what follows from that
+ * for the configuration. */
+static int resolve(struct create *s, CRI(CreateContainerRequest) * q, struct err *err)
 {
-	int r = cri_image_resolve(s->ctx, s->c->images, q->config->image->image, &s->image,
-				  &s->image_spec, err);
+	const char *name = q->config->image->image;
+	bool archive = cri_restore_is_archive(name);
+	int r = archive ? 0
+			: cri_image_resolve(s->ctx, s->c->images, name, &s->image, &s->image_spec,
+					    err);
 	if (r < 0)
-		return err_prefix(err, "failed to resolve image \"%s\"", q->config->image->image);
+		return err_prefix(err, "failed to resolve image \"%s\"", name);
+	if (!archive && !s->image.checkpoint)
+		return 0;
+	r = cri_restore_open(s->ctx, s->c, q->config, archive ? NULL : &s->image,
+			     cri_config_snapshotter(s->c->config, s->p->runtime), &s->restore, err);
+	if (r < 0)
+		return r;
+	json_decref(s->image_spec);
+	s->image_spec = TAKE_PTR(s->restore.base_spec);
+	s->image = s->restore.base;
+	q->config = (CRI(ContainerConfig) *)s->restore.config;
+	return 0;
+}
+
+static int make(struct create *s, CRI(CreateContainerRequest) * q, struct err *err)
+{
+	int r = resolve(s, q, err);
+	if (r < 0)
+		return r;
 	if (!same_userns(
 		    cri_namespaces(cri_pod_security(s->p->config)->namespace_options)
 			    ->userns_options,
@@ -306,6 +331,8 @@ static int make(struct create *s, const CRI(CreateContainerRequest) * q, struct 
 	r = object(s, q, err);
 	if (r == 0)
 		r = snapshot(s, err);
+	if (r == 0 && s->restore.dir)
+		r = cri_restore_apply(s->ctx, s->c, &s->restore, s->k, &s->rootfs, err);
 	if (r == 0)
 		r = spec_with_rootfs(s, err);
 	if (r == 0)
@@ -340,7 +367,8 @@ int cri_create_container(struct rpc_call *call, const void *req, struct err *err
 	const CRI(CreateContainerRequest) *q = req;
 	CRI(CreateContainerResponse) resp = CRI_INIT(CREATE_CONTAINER_RESPONSE);
 	_cleanup_pod_ struct cri_pod *p = NULL;
-	struct create s = {.ctx = rpc_ctx(call)};
+	struct create s = {.ctx = rpc_ctx(call), .restore = CRI_RESTORE_INIT};
+	CRI(CreateContainerRequest) own = *q;
 	struct lease_guard guard;
 	int r = cri_of(call, &s.c, err);
 
@@ -355,7 +383,7 @@ int cri_create_container(struct rpc_call *call, const void *req, struct err *err
 	if (r < 0)
 		return r;
 	s.p = p;
-	r = make(&s, q, err);
+	r = make(&s, &own, err);
 	if (r < 0)
 		give_up(&s);
 	lease_guard_end(s.ctx, s.c->o.db, &guard);
@@ -366,6 +394,7 @@ int cri_create_container(struct rpc_call *call, const void *req, struct err *err
 		resp.container_id = (char *)s.k->o.id;
 		r = rpc_send(call, &resp.base, err);
 	}
+	cri_restore_done(&s.restore);
 	json_decref(s.image_spec);
 	json_decref(s.spec);
 	if (s.k)

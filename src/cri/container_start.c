@@ -11,6 +11,7 @@
 #include "cri/event.h"
 #include "cri/io.h"
 #include "cri/nri.h"
+#include "cri/restore.h"
 #include "cri/runtime_features.h"
 #include "cri/spec_internal.h"
 #include "rpc/pb_json.h"
@@ -99,6 +100,7 @@ struct start {
 	struct cri_container *k;
 	uint32_t pid;
 	bool created; /* the task */
+	bool restores;
 };
 
 static int may_start(struct cri_container *k, struct err *err)
@@ -189,7 +191,9 @@ static int create_task(struct start *s, struct err *err)
 {
 	struct cri_task_create o = {.id = s->k->o.id,
 				    .terminal = s->k->config->tty,
-				    .runtime_path = s->k->runtime->path};
+				    .runtime_path = s->k->runtime->path,
+				    .checkpoint =
+					    cri_restore_path(s->c, s->ctx->arena, s->k->o.id)};
 	struct cri_io_options io;
 	struct mounts rootfs;
 	struct err own = ERR_INIT;
@@ -203,6 +207,7 @@ static int create_task(struct start *s, struct err *err)
 	if (r < 0)
 		return r;
 	o.rootfs = &rootfs;
+	s->restores = o.checkpoint;
 	r = create_with_io(s, &o, &io, &own);
 	if (r < 0 && shim_cannot_log(&io, &own)) {
 		drop_io(s, s->ctx);
@@ -219,6 +224,27 @@ static void set_running(struct cri_status *st, void *arg)
 
 	st->pid = s->pid;
 	st->started_at = now_ns();
+}
+
+static void set_pid(struct cri_status *st, void *arg)
+{
+	if (!st->finished_at)
+		st->pid = ((struct start *)arg)->pid;
+}
+
+/* What is restored has its process only now. */
+static int restored(struct start *s, struct err *err)
+{
+	struct cri_task_info t;
+	int r = cri_task_info(s->ctx, s->c, s->k->o.id, &t, err);
+
+	if (r < 0)
+		return r;
+	s->pid = t.pid;
+	r = cri_container_change(s->c, s->k, set_pid, s, err);
+	if (r == 0)
+		cri_restore_drop(s->c, s->ctx->arena, s->k->o.id);
+	return r;
 }
 
 struct failure {
@@ -264,6 +290,8 @@ static int start(struct start *s, struct err *err)
 	}
 	if (r == 0)
 		r = cri_task_start(s->ctx, s->c, s->k->o.id, err);
+	if (r == 0 && s->restores)
+		r = restored(s, err);
 	if (r < 0) {
 		/* The image of the error stays in the status, whole. */
 		struct err own = ERR_INIT, *e = err ? err : &own;

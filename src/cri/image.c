@@ -24,7 +24,7 @@ struct entry {
 	char *id, *chain_id, *user, *stop_signal;
 	char *media_type, *digest; /* of the target */
 	int64_t target_size, size;
-	bool pinned;
+	bool pinned, checkpoint;
 	char **refs;
 	size_t n_refs;
 };
@@ -157,9 +157,26 @@ static int entry_put(struct cri_images *i, struct entry *fresh, const char *name
 
 /* ---- reading an image ---- */
 
+/* Whether an index or a manifest says that a container's checkpoint is in it. */
+static bool of_checkpoint(const char *p, size_t n)
+{
+	static const char *const keys[] = {"org.criu.checkpoint.container.name",
+					   "io.kubernetes.cri-o.annotations.checkpoint.name"};
+	json_t *doc _cleanup_json_ = NULL;
+	bool is = false;
+
+	/* Most have not: they are not read twice. */
+	if (!memmem(p, n, "checkpoint", strlen("checkpoint")) || json_parse(p, n, &doc, NULL) < 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++)
+		is = is || json_object_get(json_obj(doc, "annotations"), keys[i]);
+	return is;
+}
+
 /* The manifest for this host; -ERR_NOT_FOUND when there is none, or its blobs are not here. */
 static int manifest_of(struct ctx *ctx, struct db *db, const struct descriptor *target, int depth,
-		       struct manifest *ret, int64_t *ret_size, struct err *err)
+		       struct manifest *ret, int64_t *ret_size, bool *ret_checkpoint,
+		       struct err *err)
 {
 	struct platform host;
 	char *p;
@@ -175,6 +192,7 @@ static int manifest_of(struct ctx *ctx, struct db *db, const struct descriptor *
 		r = manifest_parse(ctx->arena, target->media_type, p, n, ret, err);
 	if (r < 0)
 		return r;
+	*ret_checkpoint = *ret_checkpoint || of_checkpoint(p, n);
 	if (!ret->is_index) {
 		*ret_size = (int64_t)n;
 		return 0;
@@ -191,14 +209,15 @@ static int manifest_of(struct ctx *ctx, struct db *db, const struct descriptor *
 	if (!child)
 		return err_set(err, ERR_NOT_FOUND, "index %s has nothing for this platform",
 			       target->digest);
-	return manifest_of(ctx, db, &child->desc, depth + 1, ret, ret_size, err);
+	return manifest_of(ctx, db, &child->desc, depth + 1, ret, ret_size, ret_checkpoint, err);
 }
 
 int cri_image_manifest(struct ctx *ctx, struct cri *c, const struct descriptor *target,
 		       struct manifest *ret, struct err *err)
 {
+	bool checkpoint = false;
 	int64_t size;
-	return manifest_of(ctx, c->o.db, target, 0, ret, &size, err);
+	return manifest_of(ctx, c->o.db, target, 0, ret, &size, &checkpoint, err);
 }
 
 static int document(struct ctx *ctx, struct db *db, const char *digest, json_t **ret,
@@ -241,7 +260,7 @@ static int entry_read(struct ctx *ctx, struct cri_images *i, const struct image 
 
 	if (!e)
 		return err_nomem(err);
-	int r = manifest_of(ctx, db, &img->target, 0, &m, &e->size, err);
+	int r = manifest_of(ctx, db, &img->target, 0, &m, &e->size, &e->checkpoint, err);
 	if (r == 0)
 		r = document(ctx, db, m.config.digest, &doc, err);
 	if (r == 0)
@@ -408,6 +427,7 @@ static int copy(struct arena *a, const struct entry *e, struct cri_image *ret, s
 				  .user = arena_strdup(a, e->user),
 				  .stop_signal = arena_strdup(a, e->stop_signal),
 				  .pinned = e->pinned,
+				  .checkpoint = e->checkpoint,
 				  .target = {.media_type = arena_strdup(a, e->media_type),
 					     .digest = arena_strdup(a, e->digest),
 					     .size = e->target_size}};

@@ -17,6 +17,7 @@ struct cri_image {
 	const char *user;	       /* config.User */
 	const char *stop_signal;
 	bool pinned;
+	bool checkpoint;	  /* its files are a container's checkpoint: restore.h */
 	struct descriptor target; /* what its names point to: an index or a manifest */
 };
 

@@ -104,10 +104,11 @@ int cri_task_destroy(struct ctx *ctx, struct cri *c, const char *id, struct err 
 	req.id = (char *)id;
 	if (r == 0)
 		r = cri_task_kill(ctx, c, id, SIGKILL, true, &own);
+	/* One that was to be restored may never have had a process. */
 	if (r == 0)
 		r = task_call(ctx, t, "Wait", &req.base, &SHD(wait_response), &resp, &own);
 	/* A shim that does not answer any more has nothing to wait for. */
-	if (r < 0 && r != -ERR_NOT_FOUND && r != -ERR_UNAVAILABLE)
+	if (r < 0 && r != -ERR_NOT_FOUND && r != -ERR_UNAVAILABLE && r != -ERR_FAILED_PRECONDITION)
 		return err_copy(err, &own);
 	own = ERR_INIT;
 	r = runtime_delete(ctx, c->o.runtime, id, &x, &own);

@@ -315,6 +315,11 @@ static void start_failed(struct op *op)
 	struct proc *p = op->p;
 
 	op_fail(op, &op->failure);
+	/* What could not be restored has no process whose end could be waited for. */
+	if (p->c->checkpoint && !p->pid) {
+		p->start_failed = true;
+		proc_waiters_tell(p);
+	}
 	proc_start_ended(p);
 }
 
@@ -404,6 +409,7 @@ void init_start_run(struct op *op)
 		return;
 	}
 	p->starting = true;
+	p->start_failed = false;
 	if (c->checkpoint && !p->pid) {
 		if (op_console_open(op, &op->failure) < 0)
 			start_failed(op);
