@@ -31,18 +31,25 @@ static int ns_create(struct bolt_tx *tx, void *arg, struct err *err)
 	return rc < 0 ? err_errno(err, rc, "write namespace \"%s\"", c->name) : 0;
 }
 
+/* A name under which a namespace can be made: the top bucket has a key of its own beside them. */
+static int new_name_validate(const char *name, struct err *err)
+{
+	int rc = ident_validate(name, err);
+
+	if (rc == 0 && streq(name, "version"))
+		rc = err_set(err, ERR_INVALID_ARGUMENT, "namespace name \"%s\" is reserved", name);
+	return rc;
+}
+
 int namespace_create(struct ctx *ctx, struct db *db, const char *name, const struct labels *labels,
 		     struct err *err)
 {
 	static const struct labels none;
 	struct ns_call c = {.ctx = ctx, .name = name, .labels = labels ? labels : &none};
-	int rc = ident_validate(name, err);
+	int rc = new_name_validate(name, err);
 
 	if (rc < 0)
 		return rc;
-	if (streq(name, "version"))
-		return err_set(err, ERR_INVALID_ARGUMENT, "namespace name \"%s\" is reserved",
-			       name);
 	if (labels_validate(c.labels, err) < 0)
 		return err_prefix(err, "namespace.Labels");
 	return db_update(ctx, db, ns_create, &c, err);
@@ -75,12 +82,9 @@ int namespace_labels(struct ctx *ctx, struct db *db, const char *name, struct la
 static int ns_set_label(struct bolt_tx *tx, void *arg, struct err *err)
 {
 	struct ns_call *c = arg;
-	struct bolt_bucket *b = SCHEMA_FIND(tx, c->name);
-	int rc;
+	struct bolt_bucket *b;
+	int rc = SCHEMA_MAKE(tx, &b, c->name, "labels");
 
-	if (!b)
-		return err_set(err, ERR_NOT_FOUND, "namespace \"%s\"", c->name);
-	rc = bolt_bucket_create_if_missing(b, bolt_s("labels"), &b);
 	if (rc == 0)
 		rc = str_empty(c->value) ? bolt_delete(b, bolt_s(c->key))
 					 : schema_put_str(b, c->key, c->value);
@@ -92,7 +96,7 @@ int namespace_set_label(struct ctx *ctx, struct db *db, const char *name, const 
 {
 	struct ns_call c = {.ctx = ctx, .name = name, .key = key, .value = value};
 	struct label one = {key, value ? value : ""};
-	int rc = ident_validate(name, err);
+	int rc = new_name_validate(name, err);
 
 	if (rc < 0)
 		return rc;

@@ -16,7 +16,7 @@ int namespace_create(struct ctx *ctx, struct db *db, const char *name, const str
 		     struct err *err) _must_check_;
 int namespace_labels(struct ctx *ctx, struct db *db, const char *name, struct labels *ret,
 		     struct err *err) _must_check_; /* unknown: empty, OK */
-/* @value "" removes. -ERR_NOT_FOUND when the namespace does not exist. */
+/* @value "" removes. Makes the namespace when it does not exist, as clients rely on. */
 int namespace_set_label(struct ctx *ctx, struct db *db, const char *name, const char *key,
 			const char *value, struct err *err) _must_check_;
 int namespace_list(struct ctx *ctx, struct db *db, struct namespace_info **ret, size_t *ret_n,

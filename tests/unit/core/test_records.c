@@ -103,8 +103,14 @@ static void namespace_lives_from_create_to_delete(void **state)
 	assert_string_equal(labels_get(&got, "b"), "2");
 	assert_ok(namespace_labels(&f->ctx, f->db, "unknown", &got, &f->err));
 	assert_int_equal(got.n, 0);
-	assert_err(namespace_set_label(&f->ctx, f->db, "x", "b", "2", &f->err), ERR_NOT_FOUND,
-		   "namespace \"x\": not found");
+	assert_ok(namespace_set_label(&f->ctx, f->db, "made-by-label", "b", "2", &f->err));
+	assert_ok(namespace_labels(&f->ctx, f->db, "made-by-label", &got, &f->err));
+	assert_string_equal(labels_get(&got, "b"), "2");
+	assert_err(namespace_create(&f->ctx, f->db, "made-by-label", NULL, &f->err),
+		   ERR_ALREADY_EXISTS, "namespace \"made-by-label\": already exists");
+	assert_err(namespace_set_label(&f->ctx, f->db, "version", "b", "2", &f->err),
+		   ERR_INVALID_ARGUMENT,
+		   "namespace name \"version\" is reserved: invalid argument");
 	assert_ok(namespace_delete(&f->ctx, f->db, "two", &f->err));
 	assert_err(namespace_delete(&f->ctx, f->db, "two", &f->err), ERR_NOT_FOUND,
 		   "namespace \"two\": not found");
