@@ -460,7 +460,7 @@ static bool selector_match(const struct selector *s, filter_field_fn fn, const v
 	case OP_EQUAL:
 		return v && streq(v, s->value);
 	case OP_NOT_EQUAL:
-		return !v || !streq(v, s->value);
+		return !streq(v ? v : "", s->value); /* what is absent counts as empty */
 	case OP_MATCHES:
 		return s->re && regex_match(s->re, v ? v : "");
 	}

@@ -301,7 +301,7 @@ static const char *snapshot_field(const void *info, const char *const *path, siz
 	else if (streq(path[0], "name"))
 		v = i->name;
 	else if (streq(path[0], "parent"))
-		v = i->parent;
+		return i->parent ? i->parent : ""; /* one that has none has an empty one */
 	return str_empty(v) ? NULL : v;
 }
 

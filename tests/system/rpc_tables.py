@@ -829,7 +829,7 @@ FILTERS = {
                    (S + "snapshots.v1.Snapshots/Prepare", {"snapshotter": "native", "key": "f2", "parent": "f1", "labels": R2})],
                   lister(S + "snapshots.v1.Snapshots/List", lambda i: i.name, "info", snapshotter="native"),
                   label_cases("f1", "f2") + [(["name==f1"], ["f1"]), (["kind==active"], ["f2"]), (["kind==committed"], ["f1"]), (["kind==view"], []), (["parent==f1"], ["f2"]),
-                                             (["parent"], ["f2"]), (["parent!=f1"], ["f1"])], bad(UNKNOWN)),
+                                             (["parent"], ["f1", "f2"]), (['parent!=""'], ["f2"]), (['parent==""'], ["f1"]), (["parent!=f1"], ["f1"])], bad(UNKNOWN)),
     "sandboxes": ([(S + "sandbox.v1.Store/Create", sandbox("f1", labels=TWO[0])), (S + "sandbox.v1.Store/Create", sandbox("f2", labels=TWO[1]))],
                   lister(S + "sandbox.v1.Store/List", lambda s: s.sandbox_id, "list"), label_cases("f1", "f2") + [(["id==f1"], ["f1"]), (["id!=f1"], ["f2"])], bad()),
     "plugins": ([], lister(S + "introspection.v1.Introspection/Plugins", lambda p: p.id, "plugins"),
