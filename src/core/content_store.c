@@ -33,6 +33,7 @@
 
 #define SMALL_FILE_MAX 65536
 #define HASH_CHUNK (256 * 1024)
+#define REF_WAIT_NS (500 * NSEC_PER_MSEC) /* see ref_lock() */
 #define PATH_TEXT_MAX 192 /* "ingest/<64 hex>/updatedat", "blobs/sha512/<128 hex>" */
 
 struct ref_lock {
@@ -47,6 +48,7 @@ struct local_store {
 	int root_fd;
 	atomic_bool no_verity; /* the file system has none: not tried again */
 	pthread_mutex_t lock;  /* guards refs */
+	pthread_cond_t unlocked;
 	struct ref_lock *refs;
 };
 
@@ -361,15 +363,30 @@ static int local_abort(struct ctx *ctx, struct content_store *cs, const char *re
 
 /* ---- references in use ---- */
 
+static struct ref_lock *ref_find(const struct local_store *s, const char *ref)
+{
+	struct ref_lock *l = s->refs;
+
+	while (l && !streq(l->ref, ref))
+		l = l->next;
+	return l;
+}
+
+/* A client that closes a writer is not told when the daemon has seen it, and may open the next one
+ * on the same reference before: so this waits a little for the reference to become free. */
 static int ref_lock(struct local_store *s, const char *ref, struct err *err)
 {
 	struct ref_lock *l;
 	char took[40], since[40];
+	int64_t at = time_mono() + REF_WAIT_NS;
+	struct timespec until = {at / NSEC_PER_SEC, at % NSEC_PER_SEC};
+	int rc = 0;
+
 	MUTEX_GUARD(&s->lock);
 
-	for (l = s->refs; l; l = l->next) {
-		if (!streq(l->ref, ref))
-			continue;
+	while ((l = ref_find(s, ref)) && rc == 0)
+		rc = pthread_cond_clockwait(&s->unlocked, &s->lock, CLOCK_MONOTONIC, &until);
+	if (l) {
 		duration_format(time_mono() - l->since_mono, took);
 		time_format_rfc3339(l->since, since);
 		return err_set(err, ERR_UNAVAILABLE, "ref %s locked for %s (since %s)", ref, took,
@@ -398,6 +415,7 @@ static void ref_unlock(struct local_store *s, const char *ref)
 			*p = l->next;
 			free(l->ref);
 			free(l);
+			pthread_cond_broadcast(&s->unlocked);
 			return;
 		}
 	}
@@ -770,6 +788,7 @@ static void local_free(struct content_store *cs)
 	struct local_store *s = to_local(cs);
 
 	close(s->root_fd);
+	pthread_cond_destroy(&s->unlocked);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 }
@@ -830,6 +849,7 @@ int content_store_local_new(const char *root, struct content_store **ret, struct
 	s->base.ops = &local_ops;
 	s->root_fd = TAKE_FD(fd);
 	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->unlocked, NULL);
 	rc = sweep_empty_ingests(s);
 	if (rc < 0) {
 		local_free(&s->base);

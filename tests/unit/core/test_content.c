@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <pthread.h>
+#include <unistd.h>
+
 #include <fcntl.h>
 
 #include "base/fd.h"
@@ -226,6 +229,27 @@ static void ingest_that_is_aborted_while_a_writer_is_opened_is_made_anew(void **
 	assert_int_equal(count_ingest_dirs(f), 1);
 	assert_ok(content_status(&f->ctx, f->db, "r", &st, &f->err));
 	content_writer_close(w);
+}
+
+static void *close_soon(void *arg)
+{
+	usleep(50 * 1000);
+	content_writer_close(arg);
+	return NULL;
+}
+
+/* As when a client opens it again before the daemon has seen that it closed the last one. */
+static void open_waits_for_a_writer_that_is_being_closed(void **state)
+{
+	struct fix *f = *state;
+	struct content_writer *w = open_writer(f, "r1", 0, ""), *other;
+	pthread_t t;
+
+	f->err = ERR_INIT;
+	assert_int_equal(pthread_create(&t, NULL, close_soon, w), 0);
+	assert_ok(content_writer_open(&f->ctx, f->db, "r1", 0, "", &other, &f->err));
+	pthread_join(t, NULL);
+	content_writer_close(other);
 }
 
 static void truncate_restarts_the_digest(void **state)
@@ -548,6 +572,7 @@ int main(void)
 		T(reference_has_one_writer),
 		T(blob_that_comes_while_a_writer_is_opened_is_seen),
 		T(ingest_that_is_aborted_while_a_writer_is_opened_is_made_anew),
+		T(open_waits_for_a_writer_that_is_being_closed),
 		T(truncate_restarts_the_digest),
 		T(written_bytes_can_be_read_along),
 		T(bytes_that_were_not_digested_are_not_committed),
