@@ -47,6 +47,9 @@ struct gcall {
 	char *req_path;
 	int http_status; /* of the answer */
 	bool post, grpc_type, bad_header;
+	bool malformed;	     /* against HTTP/2's rules for headers; see header_check() */
+	unsigned int pseudo; /* bits of those seen */
+	bool regular;	     /* one that is no pseudo-header was seen */
 	char encoding[32];
 	char timeout[16];
 	bool got_message, in_eof;
@@ -373,6 +376,41 @@ static bool type_ok(const uint8_t *v, size_t n)
 	return n >= k && memcmp(v, type, k) == 0 && (n == k || v[k] == '+' || v[k] == ';');
 }
 
+/* HTTP's rules for the headers of requests, but one: clients of gRPC that dial a path (kubelets and
+ * crictl among them) send it as :authority, which it cannot be, and nghttp2 would refuse them. So
+ * nghttp2 does not check, and this does. */
+static bool header_check(struct gcall *g, const uint8_t *name, size_t nname, const uint8_t *value,
+			 size_t nvalue)
+{
+	static const char *const pseudo[] = {":method", ":path", ":scheme", ":authority"};
+	static const char *const of_connections[] = {"connection", "keep-alive", "proxy-connection",
+						     "transfer-encoding", "upgrade"};
+
+	if (!nghttp2_check_header_value(value, nvalue))
+		return false;
+	for (unsigned int i = 0; i < ARRAY_LEN(pseudo); i++) {
+		if (!is(name, nname, pseudo[i]))
+			continue;
+		if (g->regular || (g->pseudo & 1u << i))
+			return false;
+		if (i == 1 && (!nvalue || value[0] != '/'))
+			return false;
+		g->pseudo |= 1u << i;
+		return true;
+	}
+	g->regular = true;
+	for (size_t i = 0; i < ARRAY_LEN(of_connections); i++)
+		if (is(name, nname, of_connections[i]))
+			return false;
+	return nname && name[0] != ':' && nghttp2_check_header_name(name, nname);
+}
+
+/* Method, path and scheme must be there. */
+static bool headers_whole(const struct gcall *g)
+{
+	return !g->malformed && (g->pseudo & 7) == 7;
+}
+
 static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
 		     size_t nname, const uint8_t *value, size_t nvalue, uint8_t flags,
 		     void *user_data)
@@ -381,6 +419,10 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 
 	if (!g || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
 		return 0;
+	if (g->malformed || !header_check(g, name, nname, value, nvalue)) {
+		g->malformed = true;
+		return 0;
+	}
 	if (is(name, nname, ":path") && nvalue <= PATH_MAX_LEN)
 		g->req_path = g->req_path ? g->req_path : strndup((const char *)value, nvalue);
 	else if (is(name, nname, ":method"))
@@ -420,6 +462,9 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
 	g = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
 	if (!g)
 		return 0;
+	if (!headers_whole(g))
+		return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, g->id,
+						 NGHTTP2_PROTOCOL_ERROR);
 	if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
 		call_headers(g);
 	if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)
@@ -630,6 +675,8 @@ int grpc_server_new(struct loop *l, struct pool *p, const struct grpc_server_opt
 	s->handshake_timeout =
 		o->handshake_timeout_ns ? o->handshake_timeout_ns : 20 * NSEC_PER_SEC;
 	s->option = h2_options();
+	if (s->option)
+		nghttp2_option_set_no_http_messaging(s->option, 1);
 	if (!s->option || callbacks_new(&s->callbacks) < 0) {
 		rpc_hub_unref(&s->core.hub);
 		return -ENOMEM;

@@ -238,6 +238,48 @@ static void malformed_requests_are_answered(void **state)
 	assert_works();
 }
 
+/* What nghttp2 does not check for us. */
+static void requests_against_the_rules_of_headers_are_reset(void **state)
+{
+#define FRONT ":method", "POST", ":scheme", "http", ":path", "/test.Echo/Unary"
+	static const char *const bad[][16] = {
+		{":method", "POST", ":scheme", "http", NULL},
+		{":method", "POST", ":path", "/test.Echo/Unary", NULL},
+		{":scheme", "http", ":path", "/test.Echo/Unary", NULL},
+		{FRONT, ":path", "/x", NULL},
+		{FRONT, ":other", "x", NULL},
+		{FRONT, "te", "trailers", ":authority", "late", NULL},
+		{FRONT, "connection", "close", NULL},
+		{FRONT, "transfer-encoding", "chunked", NULL},
+		{FRONT, "Upper", "x", NULL},
+		{FRONT, "", "x", NULL},
+		{FRONT, "x", "a\001b", NULL},
+		{FRONT, ":authority", "a\nb", NULL},
+	};
+	struct raw c;
+
+	raw_start(&c);
+	for (uint32_t i = 0; i < ARRAY_LEN(bad); i++) {
+		c.reset = false;
+		raw_headers(&c, 1 + 2 * i, i & 1, bad[i]);
+		raw_answer(&c, 1 + 2 * i);
+		assert_true(c.reset);
+	}
+	raw_end(&c);
+	assert_works();
+}
+
+/* Programs that use grpc-go with a dialer of their own, as kubelets do. */
+static void path_of_the_socket_as_authority_is_taken(void **state)
+{
+	static const char *const headers[] = {
+		FRONT,		":authority",	    "/run/containerd/containerd.sock",
+		"content-type", "application/grpc", NULL};
+
+	expect(headers, "\0\0\0\0\0", 5, "200", "0", "");
+#undef FRONT
+}
+
 static void encodings_other_than_identity_are_unimplemented(void **state)
 {
 	struct raw c;
@@ -570,6 +612,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(requests_that_are_not_grpc_are_refused),
 		T(malformed_requests_are_answered),
+		T(requests_against_the_rules_of_headers_are_reset),
+		T(path_of_the_socket_as_authority_is_taken),
 		T(encodings_other_than_identity_are_unimplemented),
 		T(first_value_of_a_namespace_wins),
 		T(huge_headers_are_refused),
