@@ -383,10 +383,11 @@ int unix_listen(const char *path, uid_t uid, gid_t gid, mode_t mode, int *ret_fd
 	 * from the first moment. */
 	if (fchmod(fd, mode) < 0 || bind(fd, (struct sockaddr *)&sa, len) < 0)
 		return -errno;
+	/* At once: who finds a socket where nobody listens takes the server for dead. */
+	if (listen(fd, SOMAXCONN) < 0)
+		return -errno;
 	if (path[0] != '@' &&
 	    (chmod(path, mode) < 0 || (lchown(path, uid, gid) < 0 && errno != EPERM)))
-		return -errno;
-	if (listen(fd, SOMAXCONN) < 0)
 		return -errno;
 	*ret_fd = TAKE_FD(fd);
 	return 0;

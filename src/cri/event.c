@@ -200,7 +200,7 @@ int cri_get_container_events(struct rpc_call *call, const void *req, struct err 
 	if (!s)
 		return err_nomem(err);
 	*s = (struct subscriber){.e = e, .call = call};
-	int deferred = rpc_defer(call);
+	int deferred = rpc_defer_wait(call);
 	pthread_mutex_lock(&e->lock);
 	int64_t now = time_mono();
 	while (e->n_kept && now - e->kept[e->first].at > KEEP_NS)

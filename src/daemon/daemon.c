@@ -170,12 +170,27 @@ static void drained(void *arg)
 		loop_stop(d->loop);
 }
 
+static void sockets_remove(struct daemon *d)
+{
+	for (size_t i = 0; i < d->n_sockets; i++) {
+		const struct daemon_socket *s = &d->sockets[i];
+		struct stat st;
+		if (lstat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino)
+			(void)unlink(s->path);
+		free(s->path);
+	}
+	d->n_sockets = 0;
+}
+
 static void stop(struct daemon *d)
 {
 	if (d->stopping)
 		return;
 	d->stopping = true;
 	notify("STOPPING=1");
+	/* Before nobody listens any more: clients try again where there is no socket, and give up
+	 * where one refuses them. */
+	sockets_remove(d);
 	d->draining = 1 + (d->grpc != NULL) + (d->grpc_tcp != NULL) + (d->ttrpc != NULL);
 	if (d->grpc)
 		grpc_server_drain(d->grpc, DRAIN_NS, drained, d);
@@ -317,17 +332,6 @@ static int setup(struct daemon *d, struct err *err)
 	d->services.loop = d->loop;
 	d->services.pool = d->pool;
 	return 0;
-}
-
-static void sockets_remove(struct daemon *d)
-{
-	for (size_t i = 0; i < d->n_sockets; i++) {
-		const struct daemon_socket *s = &d->sockets[i];
-		struct stat st;
-		if (lstat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino)
-			(void)unlink(s->path);
-		free(s->path);
-	}
 }
 
 static void teardown(struct daemon *d)

@@ -472,6 +472,12 @@ int rpc_defer(struct rpc_call *c)
 	return RPC_DEFERRED;
 }
 
+int rpc_defer_wait(struct rpc_call *c)
+{
+	atomic_store(&c->waits, true);
+	return RPC_DEFERRED;
+}
+
 /* Decides the outcome; pipe.mu held. */
 static void outcome_set(struct rpc_call *c, const struct err *err)
 {

@@ -737,6 +737,20 @@ static void drain_grace(void *arg)
 	}
 }
 
+/* Calls that wait for what may never happen must not hold up the end. */
+static void waits_end(struct gconn *c)
+{
+	struct err err = ERR_INIT;
+	struct gcall *next;
+
+	err_set_raw(&err, ERR_UNAVAILABLE, "the server is stopping");
+	for (struct gcall *g = c->calls; g; g = next) {
+		next = g->next;
+		if (atomic_load(&g->call.waits) && !call_over(g))
+			call_fail(g, &err);
+	}
+}
+
 void grpc_server_drain(struct grpc_server *s, int64_t grace_ns, loop_fn fn, void *arg)
 {
 	struct gconn *next;
@@ -749,6 +763,7 @@ void grpc_server_drain(struct grpc_server *s, int64_t grace_ns, loop_fn fn, void
 	 * round trip. */
 	for (struct gconn *c = s->conns; c; c = next) {
 		next = c->next;
+		waits_end(c);
 		nghttp2_submit_shutdown_notice(c->h2.session);
 		nghttp2_submit_ping(c->h2.session, NGHTTP2_FLAG_NONE, (const uint8_t *)DRAIN_PING);
 		if (!h2_conn_write(&c->h2))

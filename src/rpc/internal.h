@@ -187,6 +187,7 @@ struct rpc_call {
 	int64_t start;
 	struct loop_source *timer;
 	bool started;
+	atomic_bool waits;	  /* see rpc_defer_wait() */
 	struct arena *recv_arena; /* the handler's */
 	/* pipe.mu: */
 	size_t sent;

@@ -71,6 +71,9 @@ int rpc_send_packed_nowait(struct rpc_call *call, const void *packed, size_t n, 
  * after the handler's return. */
 int rpc_defer(struct rpc_call *call);
 #define RPC_DEFERRED 1
+/* The same for a call that only waits for something to happen: a server that drains does not wait
+ * for it but ends it with ERR_UNAVAILABLE. */
+int rpc_defer_wait(struct rpc_call *call);
 /* @err NULL = OK. For unary calls rpc_send() comes before. */
 void rpc_finish(struct rpc_call *call, const struct err *err);
 /* @fn runs once on the loop's thread when the client cancels, goes away, or the deadline passes; at

@@ -157,7 +157,7 @@ static int subscribe(struct rpc_call *call, const void *req, struct err *err)
 		free(sb);
 		return err_set_raw(err, ERR_UNKNOWN, "subscription error: %s", err->text);
 	}
-	int deferred = rpc_defer(call);
+	int deferred = rpc_defer_wait(call);
 	rpc_on_cancel(call, subscriber_canceled, sb);
 	if (atomic_fetch_or(&sb->state, READY) & ENDING)
 		while (loop_post(s->loop, subscriber_end, sb) < 0)

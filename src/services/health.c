@@ -54,7 +54,7 @@ static int watch(struct rpc_call *call, const void *req, struct err *err)
 	if (e < 0)
 		return e;
 	rpc_on_cancel(call, watch_end, call);
-	return rpc_defer(call);
+	return rpc_defer_wait(call);
 }
 
 static const struct rpc_method methods[] = {

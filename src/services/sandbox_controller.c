@@ -299,7 +299,7 @@ static int wait_(struct rpc_call *call, const void *req, struct err *err)
 		waiter_free(w);
 		return err_nomem(err);
 	}
-	int deferred = rpc_defer(call);
+	int deferred = rpc_defer_wait(call);
 	if (loop_post(s->loop, wait_begin, w) == 0)
 		return deferred;
 	waiter_free(w);
