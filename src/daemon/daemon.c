@@ -32,6 +32,7 @@
 #include "plugins/restart/monitor.h"
 #include "plugins/runtime/runtime.h"
 #include "plugins/sandbox/shim_controller.h"
+#include "sys/cgroup.h"
 #include "version.h"
 
 #define DRAIN_NS (5 * NSEC_PER_SEC)
@@ -97,6 +98,8 @@ static int join_cgroup(const char *path, struct err *err)
 		if (access(mark, F_OK) < 0)
 			continue;
 		int r = mkdir_p(dir, 0755);
+		if (r == 0 && !unified)
+			r = cgroup_cpuset_inherit(a, dir);
 		_cleanup_close_ int fd = r < 0 ? -1 : open(procs, O_WRONLY | O_CLOEXEC);
 		if (fd < 0 || write(fd, pid, (size_t)len) < 0)
 			return err_errno(err, r < 0 ? r : errno, "join cgroup %s", dir);

@@ -25,6 +25,8 @@
 
 #define PROC_CGROUP_MAX (64u << 10)
 #define MOUNTINFO_MAX (16u << 20)
+#define CPUSET_MAX 4096
+#define CPUSET_DEPTH 32 /* groups below each other */
 
 static const char *const controller_names[CGROUP_N] = {
 	[CGROUP_CPU] = "cpu",	[CGROUP_CPUACCT] = "cpuacct", [CGROUP_MEMORY] = "memory",
@@ -141,34 +143,14 @@ static char *dir_through(struct arena *a, const struct mount_line *m, const char
 	return path_join(a, m->point, rest);
 }
 
-static void mount_line_use(struct arena *a, const char *text, const struct mount_line *m,
-			   struct cgroup_dirs *d)
+typedef int (*mount_fn)(struct arena *a, const struct mount_line *m, void *arg);
+
+/* Calls @fn for each line that may be a control group's, until it fails. */
+static int mounts_each(struct arena *a, const char *mountinfo, mount_fn fn, void *arg)
 {
-	const char *path;
+	int r = 0;
 
-	if (streq(m->type, "cgroup2")) {
-		path = text_path(a, text, "");
-		if (path && !d->dir)
-			d->dir = dir_through(a, m, path);
-		return;
-	}
-	if (!streq(m->type, "cgroup"))
-		return;
-	for (int i = 0; i < CGROUP_N; i++) {
-		if (d->v1[i] || !list_has(m->super, strlen(m->super), controller_names[i]))
-			continue;
-		path = text_path(a, text, controller_names[i]);
-		if (path)
-			d->v1[i] = dir_through(a, m, path);
-	}
-}
-
-int cgroup_dirs_parse(struct arena *a, const char *text, const char *mountinfo,
-		      struct cgroup_dirs *ret)
-{
-	struct cgroup_dirs d = {.unified = true};
-
-	while (*mountinfo) {
+	while (r == 0 && *mountinfo) {
 		const char *end = strchrnul(mountinfo, '\n');
 		size_t n = (size_t)(end - mountinfo);
 		struct mount_line m;
@@ -179,16 +161,56 @@ int cgroup_dirs_parse(struct arena *a, const char *text, const char *mountinfo,
 			if (!line)
 				return -ENOMEM;
 			if (mount_line_parse(line, &m) == 0)
-				mount_line_use(a, text, &m, &d);
+				r = fn(a, &m, arg);
 		}
 		mountinfo = *end ? end + 1 : end;
 	}
+	return r;
+}
+
+struct dirs_of {
+	const char *text;
+	struct cgroup_dirs d;
+};
+
+static int mount_line_use(struct arena *a, const struct mount_line *m, void *arg)
+{
+	struct dirs_of *o = arg;
+	struct cgroup_dirs *d = &o->d;
+	const char *path;
+
+	if (streq(m->type, "cgroup2")) {
+		path = text_path(a, o->text, "");
+		if (path && !d->dir)
+			d->dir = dir_through(a, m, path);
+		return 0;
+	}
+	if (!streq(m->type, "cgroup"))
+		return 0;
+	for (int i = 0; i < CGROUP_N; i++) {
+		if (d->v1[i] || !list_has(m->super, strlen(m->super), controller_names[i]))
+			continue;
+		path = text_path(a, o->text, controller_names[i]);
+		if (path)
+			d->v1[i] = dir_through(a, m, path);
+	}
+	return 0;
+}
+
+int cgroup_dirs_parse(struct arena *a, const char *text, const char *mountinfo,
+		      struct cgroup_dirs *ret)
+{
+	struct dirs_of o = {.text = text, .d = {.unified = true}};
+	int r = mounts_each(a, mountinfo, mount_line_use, &o);
+
+	if (r < 0)
+		return r;
 	for (int i = 0; i < CGROUP_N; i++)
-		if (d.v1[i])
-			d.unified = false;
-	if (d.unified && !d.dir)
+		if (o.d.v1[i])
+			o.d.unified = false;
+	if (o.d.unified && !o.d.dir)
 		return -ENOENT;
-	*ret = d;
+	*ret = o.d;
 	return 0;
 }
 
@@ -201,10 +223,9 @@ int cgroup_dirs_find(struct arena *a, const char *text, struct cgroup_dirs *ret)
 	return r < 0 ? r : cgroup_dirs_parse(a, text, mountinfo, ret);
 }
 
-static int procs_write(struct arena *a, const char *dir, int pid)
+static int group_write(struct arena *a, const char *dir, const char *file, const char *text)
 {
-	char *path = path_join(a, dir, "cgroup.procs"), text[16];
-	int n = snprintf(text, sizeof(text), "%d", pid);
+	char *path = path_join(a, dir, file);
 
 	if (!path)
 		return -ENOMEM;
@@ -213,34 +234,90 @@ static int procs_write(struct arena *a, const char *dir, int pid)
 
 	if (fd < 0)
 		return -errno;
-	return write(fd, text, (size_t)n) == n ? 0 : -errno;
+	return write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+static int procs_write(struct arena *a, const char *dir, int pid)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%d", pid);
+	return group_write(a, dir, "cgroup.procs", text);
+}
+
+struct join {
+	const char *path;
+	int pid, done;
+};
+
+static int mount_line_join(struct arena *a, const struct mount_line *m, void *arg)
+{
+	struct join *j = arg;
+	char *dir;
+	int r;
+
+	if (!streq(m->type, "cgroup") && !streq(m->type, "cgroup2"))
+		return 0;
+	dir = dir_through(a, m, j->path);
+	if (!dir)
+		return -ENOMEM;
+	r = procs_write(a, dir, j->pid);
+	if (r == 0)
+		j->done++;
+	return r == -ENOENT ? 0 : r;
 }
 
 int cgroup_join(struct arena *a, const char *path, int pid)
 {
-	/* A text that says: this path, in every hierarchy. */
-	char *text = arena_printf(a, "1:cpu,cpuacct,memory,pids,blkio,hugetlb,rdma:%s\n0::%s\n",
-				  path, path);
-	struct cgroup_dirs d;
-	int r, done = 0;
+	struct join j = {.path = path, .pid = pid};
+	char *mountinfo;
+	size_t n;
+	int r = file_read(a, AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_MAX, &mountinfo, &n);
 
-	if (!text)
-		return -ENOMEM;
-	r = cgroup_dirs_find(a, text, &d);
+	if (r == 0)
+		r = mounts_each(a, mountinfo, mount_line_join, &j);
 	if (r < 0)
 		return r;
-	for (int i = 0; i <= CGROUP_N; i++) {
-		const char *dir = i < CGROUP_N ? d.v1[i] : d.dir;
+	return j.done ? 0 : -ENOENT;
+}
 
-		if (!dir)
-			continue;
-		r = procs_write(a, dir, pid);
-		if (r == 0)
-			done++;
-		else if (r != -ENOENT)
-			return r;
+/* *ret: what @file in @dir says, NULL when there is no such file. */
+static int cpuset_read(struct arena *a, const char *dir, const char *file, char **ret)
+{
+	char *path = path_join(a, dir, file);
+	size_t n;
+	int r = path ? file_read(a, AT_FDCWD, path, CPUSET_MAX, ret, &n) : -ENOMEM;
+
+	if (r == -ENOENT) {
+		*ret = NULL;
+		return 0;
 	}
-	return done ? 0 : -ENOENT;
+	if (r == 0)
+		(*ret)[strcspn(*ret, "\n")] = '\0';
+	return r;
+}
+
+/* The parents, when these are new too, come first: a group can only have what its parent has. */
+static int cpuset_inherit(struct arena *a, const char *dir, const char *file, int depth)
+{
+	char *have, *from, *parent = path_dir(a, dir);
+	int r = cpuset_read(a, dir, file, &have);
+
+	if (r < 0 || !have || *have || depth == 0)
+		return r;
+	r = parent ? cpuset_inherit(a, parent, file, depth - 1) : -ENOMEM;
+	if (r == 0)
+		r = cpuset_read(a, parent, file, &from);
+	if (r < 0 || !from || !*from)
+		return r;
+	return group_write(a, dir, file, from);
+}
+
+int cgroup_cpuset_inherit(struct arena *a, const char *dir)
+{
+	int r = cpuset_inherit(a, dir, "cpuset.cpus", CPUSET_DEPTH);
+
+	return r < 0 ? r : cpuset_inherit(a, dir, "cpuset.mems", CPUSET_DEPTH);
 }
 
 static int oom_open_v1(const char *dir, int *ret_fd)

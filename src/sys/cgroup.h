@@ -45,6 +45,11 @@ int cgroup_dirs_find(struct arena *a, const char *text, struct cgroup_dirs *ret)
  * it exists nowhere. */
 int cgroup_join(struct arena *a, const char *path, int pid);
 
+/* Gives the group @dir (a directory) the processors and memory nodes of its parent where it has
+ * none of its own, as new groups of version 1 do not, which nobody can join then. Nothing to do for
+ * a group of another controller. */
+int cgroup_cpuset_inherit(struct arena *a, const char *dir);
+
 /* Moves this process into the group where it is, which changes nothing, but waits for what the next
  * move anywhere would have to wait for: see cgroup_ahead.c. Takes up to 20 ms. For short-lived
  * programs only, which nobody else moves. */

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the daemon ends, and where it runs: what clients see who wait for something, sockets, control groups."""
+import os
+import pathlib
+import time
+
+import grpc
+import pytest
+
+from harness import Daemon, until
+from test_grpc import NS, Api
+
+V1 = not os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+
+
+@pytest.fixture
+def own():
+    d = Daemon()
+    yield d
+    d.close()
+
+
+def test_clients_that_wait_do_not_hold_up_the_end(own, stubs):
+    own.start()
+    api = Api(stubs, own.address)
+    events = api.events.Subscribe(api.events_pb.SubscribeRequest())
+    health = api.health.Watch(api.health_pb.HealthCheckRequest())
+    next(health)
+    api.namespaces.Create(api.namespaces_pb.CreateNamespaceRequest(namespace=api.namespaces_pb.Namespace(name="seen")))
+    next(events)
+    begin = time.monotonic()
+    own.stop()
+    assert time.monotonic() - begin < 4
+    assert not own.address.exists()
+    for stream in (events, health):
+        with pytest.raises(grpc.RpcError) as e:
+            list(stream)
+        assert e.value.code() == grpc.StatusCode.UNAVAILABLE
+    api.channel.close()
+
+
+def test_sockets_are_gone_while_calls_still_run(own, stubs):
+    own.start()
+    api = Api(stubs, own.address)
+    gate = []
+
+    def requests():
+        yield api.content_pb.WriteContentRequest(action=api.content_pb.STAT, ref="held")
+        until("the test is done", lambda: gate)
+
+    held = api.content.Write(requests(), metadata=NS)
+    next(held)
+    own.process.terminate()
+    until("the socket to be gone", lambda: not own.address.exists())
+    assert own.process.poll() is None
+    gate.append(1)
+    list(held)
+    assert own.process.wait(30) == 0
+    own.stop()
+    api.channel.close()
+
+
+@pytest.mark.skipif(not V1, reason="the group of the daemon is made in every hierarchy of version 1")
+def test_group_of_the_daemon_is_made_where_nothing_is_inherited():
+    name = f"daemon-{os.getpid()}/inner"
+    d = Daemon(config=f"[cgroup]\npath = '{name}'\n")
+    try:
+        d.start()
+        groups = {line.split(":")[1]: line.strip().split(":")[2] for line in open(f"/proc/{d.process.pid}/cgroup")}
+        assert groups["memory"] == groups["cpuset"] == f"/{name}"
+        cpuset = pathlib.Path("/sys/fs/cgroup/cpuset")
+        assert (cpuset / name / "cpuset.cpus").read_text() == (cpuset / "cpuset.cpus").read_text()
+    finally:
+        d.close()
+        for p in pathlib.Path("/sys/fs/cgroup").glob(f"*/{name}"):
+            p.rmdir()
+            p.parent.rmdir()
