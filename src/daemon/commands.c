@@ -109,6 +109,8 @@ int command_oci_hook(char **args, struct err *err)
 
 	if (r < 0)
 		return err_errno(err, r, "read standard input");
+	if (args[0] && streq(args[0], "--"))
+		args++;
 	if (!args[0])
 		return err_set(err, ERR_INVALID_ARGUMENT, "no command given");
 	r = json_parse(text, n, &state, err);

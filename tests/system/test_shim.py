@@ -143,6 +143,8 @@ def test_oci_hook_fills_templates_and_becomes_the_program(tmp_path):
     p = run([BIN / "containerd", "oci-hook", "/bin/sh", "-c", "echo {{id}} {{pid}} {{rootfs}} {{annotation \"k\"}} $FROM $0", "{{status}}"],
             input=state, env={**QUIET, "FROM": "{{bundle}}"})
     assert p.stdout.split() == ["c1", "7", f"{tmp_path}/rootfs", "v", str(tmp_path), "created"]
+    p = run([BIN / "containerd", "oci-hook", "--", "/bin/echo", "--", "{{pid}}"], input=state, env=QUIET)
+    assert p.stdout.split() == ["--", "7"]
     p = run([BIN / "containerd", "oci-hook", "/bin/true", "{{nothing}}"], input=state, check=False, env=QUIET)
     assert p.returncode == 1 and "template" in p.stderr
     p = run([BIN / "containerd", "oci-hook", "/nowhere"], input=state, check=False, env=QUIET)
