@@ -42,6 +42,9 @@ struct cri {
 	bool *features_known;
 };
 
+/* config_json.c; a new reference, NULL = no memory. */
+json_t *cri_config_json(const struct cri *c);
+
 /* The call's cri, once it is ready: -ERR_UNAVAILABLE "server is not initialized yet". Sets the
  * namespace of the call's context. */
 int cri_of(struct rpc_call *call, struct cri **ret, struct err *err) _must_check_;

@@ -121,10 +121,7 @@ static int verbose(struct ctx *ctx, struct cri *c, CRI(StatusResponse) * resp, s
 
 	if (r < 0)
 		return r;
-	json_t *conf _cleanup_json_ =
-		json_pack("{s:s, s:s, s:s, s:s}", "containerdRootDir", c->o.root, "stateDir",
-			  c->o.state, "defaultRuntimeName", c->config->default_handler,
-			  "snapshotter", c->config->snapshotter);
+	json_t *conf _cleanup_json_ = cri_config_json(c);
 	_cleanup_free_ char *conf_text = conf ? json_dumps(conf, JSON_COMPACT) : NULL,
 			    *net_text = json_dumps(net, JSON_COMPACT);
 	if (entry(ctx->arena, "config", conf_text, &v[0]) < 0 ||

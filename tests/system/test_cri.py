@@ -43,6 +43,9 @@ def test_version_and_status(cri):
     assert conditions.pop("ContainerdHasNoDeprecationWarnings") == os.path.exists("/sys/fs/cgroup/cgroup.controllers")
     assert conditions == {"RuntimeReady": True, "NetworkReady": True}
     assert [h.name for h in s.runtime_handlers] == ["", "runc"]
+    shown = json.loads(s.info["config"])
+    assert shown["maxContainerLogSize"] == 16384 and shown["containerd"]["defaultRuntimeName"] == "runc"
+    assert shown["containerd"]["runtimes"]["runc"]["runtimeType"] == "io.containerd.runc.v2"
     assert json.loads(s.info["cniconfig"])["Networks"][0]["Config"]["Plugins"][0]["type"] == "bridge"
 
 
