@@ -325,6 +325,18 @@ struct job {
 	char *name;
 };
 
+static int refresh_and_adopt(struct ctx *ctx, struct cri_images *i, const char *name,
+			     struct err *err)
+{
+	struct image img;
+	struct err own = ERR_INIT;
+	int r = cri_image_refresh(ctx, i, name, err);
+
+	if (r == 0 && image_get(ctx, i->c->o.db, name, &img, &own) == 0)
+		r = cri_image_adopt(ctx, i->c, &img, err);
+	return r;
+}
+
 static void refresh(void *arg)
 {
 	struct job *j = arg;
@@ -332,7 +344,7 @@ static void refresh(void *arg)
 	struct ctx ctx = cri_background(j->i->c, a, 0);
 	struct err err = ERR_INIT;
 
-	if (!a || (!j->i->c->stopping && cri_image_refresh(&ctx, j->i, j->name, &err) < 0))
+	if (!a || (!j->i->c->stopping && refresh_and_adopt(&ctx, j->i, j->name, &err) < 0))
 		log_error("image %s: %s", j->name, a ? err.text : "no memory");
 	free(j->name);
 	free(j);
@@ -386,7 +398,7 @@ int cri_images_load(struct ctx *ctx, struct cri_images *i, struct err *err)
 		struct err own = ERR_INIT;
 		if (!a)
 			return err_nomem(err);
-		if (add(&one, i, &v[k], &own) < 0)
+		if (add(&one, i, &v[k], &own) < 0 || cri_image_adopt(&one, i->c, &v[k], &own) < 0)
 			log_error("image %s: %s", v[k].name, own.text);
 		arena_reset(a);
 	}

@@ -43,6 +43,12 @@ int cri_image_manifest(struct ctx *ctx, struct cri *c, const struct descriptor *
 int cri_image_refresh(struct ctx *ctx, struct cri_images *i, const char *name,
 		      struct err *err) _must_check_;
 
+/* What other clients have brought is the kubelet's, too: gives @img the labels of what was pulled
+ * here, and its id as a further name, unless it has them. */
+struct image;
+int cri_image_adopt(struct ctx *ctx, struct cri *c, const struct image *img,
+		    struct err *err) _must_check_;
+
 /* Pulls @ref (normalised) for @snapshotter, as PullImage does; *@ret_id in ctx's arena. */
 struct cri_pull {
 	const char *ref;

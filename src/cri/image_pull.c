@@ -265,26 +265,78 @@ static int labels_of(struct ctx *ctx, struct cri *c, const char *ref, struct lab
 		       : 0;
 }
 
+static bool has_labels(const struct image *i, const struct labels *labels)
+{
+	for (size_t k = 0; k < labels->n; k++) {
+		const char *v = labels_get(&i->labels, labels->v[k].key);
+		if (!v || !streq(v, labels->v[k].value))
+			return false;
+	}
+	return true;
+}
+
+/* Points a record that exists to @i's target and gives it @i's labels; others of its labels stay.
+ * -ERR_NOT_FOUND */
+static int rename_image(struct ctx *ctx, struct cri *c, const struct image *i, struct err *err)
+{
+	Containerd__Services__Images__V1__ImageUpdate moved =
+		CONTAINERD__SERVICES__IMAGES__V1__IMAGE_UPDATE__INIT;
+	char **paths = arena_new_array(ctx->arena, char *, i->labels.n + 1);
+	struct image ret;
+	size_t n = 0;
+	int r = image_get(ctx, c->o.db, i->name, &ret, err);
+
+	if (r < 0 || (has_labels(&ret, &i->labels) && streq(ret.target.digest, i->target.digest)))
+		return r;
+	if (!paths)
+		return err_nomem(err);
+	paths[n++] = (char *)"target";
+	for (size_t k = 0; k < i->labels.n; k++)
+		if (!(paths[n++] = arena_printf(ctx->arena, "labels.%s", i->labels.v[k].key)))
+			return err_nomem(err);
+	r = image_update(ctx, c->o.db, i, paths, n, (struct timespec){0}, &ret, err);
+	moved.name = (char *)i->name;
+	return r < 0 ? r : event_publish(ctx, c->o.events, "/images/update", &moved.base, err);
+}
+
 /* A further name of the image, new or moved. */
 static int name_image(struct ctx *ctx, struct cri *c, const char *name,
 		      const struct descriptor *target, const struct labels *labels, struct err *err)
 {
-	static char *const paths[] = {(char *)"target", (char *)"labels"};
 	Containerd__Services__Images__V1__ImageCreate made =
 		CONTAINERD__SERVICES__IMAGES__V1__IMAGE_CREATE__INIT;
-	Containerd__Services__Images__V1__ImageUpdate moved =
-		CONTAINERD__SERVICES__IMAGES__V1__IMAGE_UPDATE__INIT;
 	struct image i = {.name = name, .labels = *labels, .target = *target}, ret;
 	struct err own = ERR_INIT;
 	int r = image_create(ctx, c->o.db, &i, (struct timespec){0}, &ret, &own);
 
-	made.name = moved.name = (char *)name;
+	made.name = (char *)name;
 	if (r == 0)
 		return event_publish(ctx, c->o.events, "/images/create", &made.base, err);
 	if (r != -ERR_ALREADY_EXISTS)
 		return err_copy(err, &own);
-	r = image_update(ctx, c->o.db, &i, paths, 2, (struct timespec){0}, &ret, err);
-	return r < 0 ? r : event_publish(ctx, c->o.events, "/images/update", &moved.base, err);
+	return rename_image(ctx, c, &i, err);
+}
+
+int cri_image_adopt(struct ctx *ctx, struct cri *c, const struct image *img, struct err *err)
+{
+	struct image mine = *img;
+	struct err own = ERR_INIT;
+	struct cri_image i;
+	int r = labels_of(ctx, c, img->name, &mine.labels, err);
+
+	if (r < 0 || has_labels(img, &mine.labels))
+		return r;
+	r = cri_image_resolve(ctx, c->images, img->name, &i, NULL, &own);
+	if (r < 0)
+		return r == -ERR_NOT_FOUND ? 0 : err_copy(err, &own);
+	/* The id first: who sees the label relies on it. */
+	r = name_image(ctx, c, i.id, &i.target, &mine.labels, err);
+	if (r == 0)
+		r = cri_image_refresh(ctx, c->images, i.id, err);
+	if (r < 0)
+		return r;
+	r = rename_image(ctx, c, &mine, &own);
+	return r == -ERR_NOT_FOUND ? 0 : r < 0 ? err_copy(err, &own) : 0; /* it may be gone again */
 }
 
 static int name_all(struct ctx *ctx, struct cri *c, const char *ref, const char **ret_id,
