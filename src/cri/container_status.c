@@ -79,9 +79,11 @@ int cri_container_status_of(struct ctx *ctx, struct cri *c, struct cri_container
 	CRI(ContainerStatus) *s = NEW(ctx->arena, ContainerStatus, CONTAINER_STATUS);
 	CRI(ImageSpec) *image = NEW(ctx->arena, ImageSpec, IMAGE_SPEC);
 	CRI(ContainerResources) *res = NEW(ctx->arena, ContainerResources, CONTAINER_RESOURCES);
+	CRI(LinuxContainerResources) *none =
+		NEW(ctx->arena, LinuxContainerResources, LINUX_CONTAINER_RESOURCES);
 	const char *name, *ref;
 
-	if (!s || !image || !res)
+	if (!s || !image || !res || !none)
 		return err_nomem(err);
 	image_names(ctx, c, k, &name, &ref);
 	*image = *k->config->image;
@@ -107,10 +109,10 @@ int cri_container_status_of(struct ctx *ctx, struct cri *c, struct cri_container
 	s->n_mounts = k->config->n_mounts;
 	s->log_path = (char *)k->log_path;
 	s->stop_signal = signal_of(k);
-	if (k->status.resources) {
-		res->linux = (CRI(LinuxContainerResources) *)k->status.resources;
-		s->resources = res;
-	}
+	/* Those of a container without limits are empty, but there. */
+	res->linux =
+		k->status.resources ? (CRI(LinuxContainerResources) *)k->status.resources : none;
+	s->resources = res;
 	*ret = s;
 	return 0;
 }

@@ -34,6 +34,13 @@ static void find_userns(struct ctx *ctx, struct cri *c, struct cri_pod *p)
 		p->userns_path = kept;
 }
 
+/* Its sandbox was started while its network was still being made, and then the daemon died: such a
+ * pod is not one that anybody can use. */
+static bool half_made(const struct cri_pod *p)
+{
+	return !p->host_network && str_empty(p->ip) && !p->cni_result;
+}
+
 static void find_state(struct ctx *ctx, struct cri *c, struct cri_pod *p)
 {
 	struct sandbox_controller *controller;
@@ -45,7 +52,9 @@ static void find_state(struct ctx *ctx, struct cri *c, struct cri_pod *p)
 	p->state = CRI_POD_NOTREADY;
 	if (r == 0 && controller == c->podsandbox) {
 		r = cri_task_info(ctx, c, p->o.id, &t, &err);
-		if (r == 0 && t.state == CRI_TASK_RUNNING) {
+		if (r == 0 && half_made(p)) {
+			r = cri_task_destroy(ctx, c, p->o.id, &err);
+		} else if (r == 0 && t.state == CRI_TASK_RUNNING) {
 			p->state = CRI_POD_READY;
 			p->pid = t.pid;
 		} else if (r == 0) {

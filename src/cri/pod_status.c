@@ -7,6 +7,7 @@
 #include "base/time.h"
 #include "core/sandbox.h"
 #include "cri/nri.h"
+#include "cri/network.h"
 #include "cri/podsandbox.h"
 #include "cri/spec_internal.h"
 #include "rpc/pb_json.h"
@@ -110,8 +111,10 @@ static json_t *info(struct ctx *ctx, struct cri *c, struct cri_pod *p)
 	json_t *j = json_pack(
 		"{s:I, s:s, s:b, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "pid",
 		(json_int_t)p->pid, "processStatus", p->pid ? "running" : "deleted",
-		"netNamespaceClosed", p->netns_closed, "image", kept ? str_or(k.image, "") : "",
-		"snapshotKey", kept ? str_or(k.snapshot_key, "") : "", "snapshotter",
+		"netNamespaceClosed",
+		p->netns_closed || (!p->host_network && !cri_netns_exists(p->netns_path)), "image",
+		kept ? str_or(k.image, "") : "", "snapshotKey",
+		kept ? str_or(k.snapshot_key, "") : "", "snapshotter",
 		kept ? str_or(k.snapshotter, "") : "", "runtimeHandler", p->handler, "runtimeType",
 		p->runtime ? p->runtime->type : "", "runtimeOptions",
 		p->runtime && p->runtime->options ? json_incref((json_t *)p->runtime->options)

@@ -36,15 +36,18 @@ static int namespaces(json_t *spec, const struct cri_spec_pod *in, struct err *e
 {
 	const CRI(NamespaceOption) *ns =
 		cri_namespaces(cri_pod_security(in->pod)->namespace_options);
-	int r = 0;
+	/* With the host's UTS namespace the runtime refuses it, as it should. */
+	int r = str_empty(in->pod->hostname)
+			? 0
+			: spec_set(spec, "hostname", json_string(in->pod->hostname), err);
 
+	if (r < 0)
+		return r;
 	if (ns->network == RUNTIME__V1__NAMESPACE_MODE__NODE) {
 		spec_remove_namespace(spec, "network");
 		spec_remove_namespace(spec, "uts");
 	} else {
 		r = spec_set_namespace(spec, "network", in->netns_path, err);
-		if (r == 0 && !str_empty(in->pod->hostname))
-			r = spec_set(spec, "hostname", json_string(in->pod->hostname), err);
 	}
 	if (ns->pid == RUNTIME__V1__NAMESPACE_MODE__NODE)
 		spec_remove_namespace(spec, "pid");

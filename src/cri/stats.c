@@ -190,6 +190,18 @@ static int container_measure(struct stats_round *q, struct cri_container *k,
 	return container_stats(q, k, &m, ret, err);
 }
 
+/* Who asks for one container is told that there is nothing to measure; lists leave the values out.
+ */
+static int check_runs(struct cri_container *k, struct err *err)
+{
+	MUTEX_GUARD(&k->o.lock);
+
+	if (cri_status_state(&k->status) == RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING)
+		return 0;
+	return err_set_raw(err, ERR_UNKNOWN, "no metrics of container \"%s\": it does not run",
+			   k->o.id);
+}
+
 int cri_container_stats(struct rpc_call *call, const void *req, struct err *err)
 {
 	const CRI(ContainerStatsRequest) *rq = req;
@@ -200,6 +212,8 @@ int cri_container_stats(struct rpc_call *call, const void *req, struct err *err)
 
 	if (r == 0)
 		r = cri_table_get(q.c->containers, rq->container_id, &k, err);
+	if (r == 0)
+		r = check_runs(k, err);
 	if (r == 0)
 		r = container_measure(&q, k, &resp.stats, err);
 	return r < 0 ? r : rpc_send(call, &resp.base, err);

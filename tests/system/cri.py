@@ -155,7 +155,9 @@ class Cri:
 
     def pod(self, name, **fields):
         pb = self.pb
-        fields.setdefault("hostname", name)
+        linux = fields.get("linux")
+        if not linux or linux.security_context.namespace_options.network != pb.NODE:  # which has the host's
+            fields.setdefault("hostname", name)
         fields.setdefault("log_directory", str(self.daemon.dir / "logs" / name))
         return pb.PodSandboxConfig(metadata=pb.PodSandboxMetadata(name=name, uid=f"uid-{name}", namespace="test", attempt=fields.pop("attempt", 0)), **fields)
 

@@ -386,7 +386,7 @@ static void sandbox_holds_namespaces_and_nothing_else(void **state)
 			     "2}}}}",
 			 &runtime__v1__pod_sandbox_config__descriptor);
 	assert_int_equal(cri_spec_pod(a, &in, &s, &err), 0);
-	check(s, "hostname", "(absent)");
+	check(s, "hostname", "\"h\"");
 	check(s, "linux/sysctl", "(absent)");
 	json_decref(s);
 	json_decref(im);

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CRI where it meets others: images that somebody else brought, namespaces that somebody else closed, a daemon that dies half way."""
+import json
+import os
+import pathlib
+
+import grpc
+import pytest
+
+from cri import cri_daemon, fails, load_image
+from harness import run, until
+
+GROUP = f"caged-{os.getpid()}"
+TOP = pathlib.Path("/sys/fs/cgroup")
+MANAGED = "io.cri-containerd.image"
+
+
+def hierarchies():
+    """Directories of the group in every hierarchy there is."""
+    if (TOP / "cgroup.procs").exists():
+        return [TOP / GROUP]
+    return [d / GROUP for d in TOP.iterdir() if (d / "cgroup.procs").exists() and not d.is_symlink()]
+
+
+@pytest.fixture(scope="module")
+def groups():
+    made = hierarchies()
+    for d in made:
+        d.mkdir()
+        for f in ("cpuset.cpus", "cpuset.mems"):
+            if (d / "cpuset.sched_load_balance").exists():
+                (d / f).write_text((d.parent / f).read_text())
+    yield made
+    for d in made:
+        until("the group to be empty", lambda: not (d / "cgroup.procs").read_text())
+        d.rmdir()
+
+
+@pytest.fixture(scope="module")
+def cri_and_image(stubs, busybox_layout, groups, tmp_path_factory):
+    plugins = tmp_path_factory.mktemp("plugins")
+    config = lambda net_d: f"""
+[plugins.'io.containerd.cri.v1.runtime']
+netns_mounts_under_state_dir = true
+[plugins.'io.containerd.cri.v1.runtime'.cni]
+bin_dirs = ['/usr/lib/cni', '{plugins}']
+conf_dir = '{net_d}'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+runtime_type = 'io.containerd.runc.v2'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.caged]
+runtime_type = 'io.containerd.runc.v2'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.caged.options]
+ShimCgroup = '/{GROUP}'
+"""
+    with cri_daemon(stubs, busybox_layout, config) as v:
+        v[0].plugins = plugins
+        yield v
+
+
+@pytest.fixture
+def cri(cri_and_image):
+    c = cri_and_image[0]
+    yield c
+    c.daemon.clear()
+
+
+@pytest.fixture
+def image(cri_and_image):
+    return cri_and_image[1]
+
+
+def info(cri, pod):
+    return json.loads(cri.PodSandboxStatus(pod_sandbox_id=pod, verbose=True).info["info"])
+
+
+def labels(cri, name):
+    """Of the image's record; None when there is none."""
+    rows = [r.split() for r in cri.daemon.ctr.out("images", "ls", ns="k8s.io").splitlines()[1:]]
+    found = [r[-1] for r in rows if r[0] == name]
+    return dict(p.split("=", 1) for p in found[0].split(",") if "=" in p) if found else None
+
+
+def test_image_that_another_client_brought_becomes_managed_and_keeps_its_labels(cri, busybox_layout):
+    name = "example.com/brought:1"
+    ctr = cri.daemon.ctr
+    load_image(cri.daemon, busybox_layout, name)
+    until("the image to be managed", lambda: (labels(cri, name) or {}).get(MANAGED) == "managed")
+    i = cri.ImageStatus(image=cri.pb.ImageSpec(image=name)).image
+    assert labels(cri, i.id)[MANAGED] == "managed"
+    ctr("images", "label", name, "mine=1", ns="k8s.io")
+    # A label that somebody takes away comes back, and nothing else is touched.
+    ctr("images", "label", name, f"{MANAGED}=", ns="k8s.io")
+    until("the label to be back", lambda: labels(cri, name).get(MANAGED) == "managed")
+    assert labels(cri, name)["mine"] == "1"
+    ctr("images", "rm", name, ns="k8s.io")
+    assert cri.ImageStatus(image=cri.pb.ImageSpec(image=i.id)).image.id == i.id
+
+
+def test_image_that_came_while_the_daemon_was_away_is_managed_after_its_start(cri, busybox_layout):
+    name = "example.com/away:1"
+    load_image(cri.daemon, busybox_layout, name)
+    until("the image to be managed", lambda: (labels(cri, name) or {}).get(MANAGED) == "managed")
+    text = cri.daemon.config.read_text()
+    cri.daemon.stop()
+    cri.daemon.config.write_text("disabled_plugins = ['io.containerd.grpc.v1.cri']\n" + text)
+    cri.daemon.start()
+    cri.daemon.ctr("images", "label", name, f"{MANAGED}=", ns="k8s.io")
+    assert MANAGED not in labels(cri, name)
+    cri.daemon.stop()
+    cri.daemon.config.write_text(text)
+    cri.daemon.start()
+    cri.connect()
+    assert labels(cri, name)[MANAGED] == "managed"
+
+
+def test_name_of_its_own_with_the_hosts_network_is_refused(cri):
+    pb = cri.pb
+    linux = pb.LinuxPodSandboxConfig(security_context=pb.LinuxSandboxSecurityContext(namespace_options=pb.NamespaceOption(network=pb.NODE)))
+    assert "hostname" in fails(grpc.StatusCode.UNKNOWN, cri.run_pod, cri.pod("p", linux=linux, hostname="other"))
+    assert not cri.ListPodSandbox().items
+    cri.run_pod(cri.pod("p", linux=linux))
+
+
+def test_network_namespace_that_somebody_else_closed_is_told(cri):
+    p = cri.run_pod(cri.pod("p"))
+    i = info(cri, p)
+    assert i["netNamespaceClosed"] is False
+    path = next(n["path"] for n in i["runtimeSpec"]["linux"]["namespaces"] if n["type"] == "network")
+    run(["umount", "-l", path])
+    assert info(cri, p)["netNamespaceClosed"] is True
+    os.unlink(path)
+    assert info(cri, p)["netNamespaceClosed"] is True
+
+
+def test_container_without_limits_has_empty_resources_and_no_metrics_once_it_ended(cri, image):
+    conf = cri.pod("p")
+    p = cri.run_pod(conf)
+    k = cri.start(p, conf, cri.container("k", image))
+    s = cri.status(k)
+    assert s.HasField("resources") and s.resources.HasField("linux") and not s.resources.linux.memory_limit_in_bytes
+    assert cri.ContainerStats(container_id=k).stats.memory.working_set_bytes.value > 0
+    cri.StopContainer(container_id=k, timeout=0)
+    assert "does not run" in fails(grpc.StatusCode.UNKNOWN, cri.ContainerStats, container_id=k)
+    assert [s.attributes.id for s in cri.ListContainerStats().stats] == [k]
+
+
+def test_shim_is_put_into_its_group_in_every_hierarchy(cri, groups):
+    p = cri.run_pod(cri.pod("p"), handler="caged")
+    shim = next(s for s in cri.daemon.shims() if p in " ".join(open(f"/proc/{s}/cmdline").read().split("\0")))
+    for d in groups:
+        assert str(shim) in (d / "cgroup.procs").read_text().split(), d
+
+
+def test_pod_whose_network_was_not_finished_when_the_daemon_died_is_not_ready(cri):
+    slow = cri.plugins / "slow"
+    gate = cri.plugins / "reached"
+    slow.write_text(f"""#!/bin/sh
+[ "$CNI_COMMAND" = ADD ] || exit 0
+touch {gate}
+exec sleep 1000 <&- >&- 2>&-
+""")
+    slow.chmod(0o755)
+    path = cri.daemon.net_d / "10-test.conflist"
+    good = path.read_text()
+    conf = json.loads(good)
+    conf["plugins"].append({"type": "slow"})
+    path.write_text(json.dumps(conf))
+    try:
+        until("the slow network to be loaded", lambda: '"slow"' in cri.Status(verbose=True).info["cniconfig"])
+        call = cri.runtime.RunPodSandbox.future(cri.pb.RunPodSandboxRequest(config=cri.pod("p")), timeout=60)
+        until("the slow plugin to run", gate.exists)
+        until("the sandbox to run", lambda: any("RUNNING" in line for line in cri.daemon.ctr.out("tasks", "ls", ns="k8s.io").splitlines()))
+        cri.daemon.kill()
+        assert call.exception() is not None
+    finally:
+        path.write_text(good)
+    cri.daemon.start()
+    cri.connect()
+    pods = cri.ListPodSandbox().items
+    assert [(p.metadata.name, p.state) for p in pods] == [("p", cri.pb.SANDBOX_NOTREADY)]
+    cri.StopPodSandbox(pod_sandbox_id=pods[0].id)
+    cri.RemovePodSandbox(pod_sandbox_id=pods[0].id)
+    cri.run_pod(cri.pod("p"))
