@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -229,6 +230,18 @@ static void size_send(struct tunnel *t)
 				 (int)t->height));
 }
 
+/* Members' names in any case: clients write both "Width" and "width". */
+static int64_t size_member(json_t *j, const char *name)
+{
+	const char *key;
+	json_t *v;
+
+	json_object_foreach (j, key, v)
+		if (strcasecmp(key, name) == 0 && json_is_integer(v))
+			return json_integer_value(v);
+	return 0;
+}
+
 /* {"Width":80,"Height":24}, one after another; what is none is dropped. */
 static void size_parse(struct channel *c)
 {
@@ -247,7 +260,7 @@ static void size_parse(struct channel *c)
 			break;
 		}
 		buf_consume(&c->pending, (size_t)e.position);
-		int64_t w = json_int(j, "Width", 0), h = json_int(j, "Height", 0);
+		int64_t w = size_member(j, "width"), h = size_member(j, "height");
 		if (w <= 0 || w > UINT16_MAX || h <= 0 || h > UINT16_MAX)
 			continue;
 		t->width = (unsigned)w;
