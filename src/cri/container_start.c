@@ -292,6 +292,10 @@ static int start(struct start *s, struct err *err)
 		r = cri_task_start(s->ctx, s->c, s->k->o.id, err);
 	if (r == 0 && s->restores)
 		r = restored(s, err);
+	if (r == 0) {
+		MUTEX_GUARD(&s->k->o.lock);
+		s->k->begun = true;
+	}
 	if (r < 0) {
 		/* The image of the error stays in the status, whole. */
 		struct err own = ERR_INIT, *e = err ? err : &own;

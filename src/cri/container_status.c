@@ -53,12 +53,22 @@ static CRI(Signal) signal_of(const struct cri_container *k)
 	return v ? (CRI(Signal))v->value : RUNTIME__V1__SIGNAL__SIGTERM;
 }
 
+/* Running is recorded before the process starts, but told only then. Under the lock. */
+static CRI(ContainerState) told_state(const struct cri_container *k)
+{
+	CRI(ContainerState) state = cri_status_state(&k->status);
+	bool early = state == RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING && k->starting &&
+		     !k->begun;
+
+	return early ? RUNTIME__V1__CONTAINER_STATE__CONTAINER_CREATED : state;
+}
+
 /* Under the lock. */
 static void times_and_reason(const struct cri_container *k, CRI(ContainerStatus) * s)
 {
 	const struct cri_status *st = &k->status;
 
-	s->state = cri_status_state(st);
+	s->state = told_state(k);
 	s->created_at = st->created_at;
 	s->reason = (char *)str_or(st->reason, "");
 	s->message = (char *)str_or(st->message, "");
@@ -163,7 +173,7 @@ static bool wanted(const struct cri_container *k, const CRI(ContainerFilter) * f
 		return false;
 	if (!str_empty(f->pod_sandbox_id) && !str_has_prefix(k->pod_id, f->pod_sandbox_id))
 		return false;
-	if (f->state && f->state->state != cri_status_state(&k->status))
+	if (f->state && f->state->state != told_state(k))
 		return false;
 	return cri_labels_match(f->label_selector, f->n_label_selector, k->config->labels,
 				k->config->n_labels);
@@ -181,7 +191,7 @@ static CRI(Container) * item(struct arena *a, const struct cri_container *k)
 	m->image = k->config->image;
 	m->image_ref = (char *)k->image_ref;
 	m->image_id = (char *)k->image_ref;
-	m->state = cri_status_state(&k->status);
+	m->state = told_state(k);
 	m->created_at = k->status.created_at;
 	m->labels = (void *)k->config->labels;
 	m->n_labels = k->config->n_labels;

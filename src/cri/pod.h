@@ -72,6 +72,7 @@ struct cri_container {
 	/* Under o.lock. */
 	struct cri_status status;
 	bool starting; /* its exit is not told before its start */
+	bool begun;    /* the process of it that is starting runs */
 	bool removing, removed;
 	bool changing;	    /* the status: see cri_container_change() */
 	bool oom;	    /* the kernel has killed a process of it for its memory limit */

@@ -164,6 +164,9 @@ int cri_pod_sandbox_status(struct rpc_call *call, const void *req, struct err *e
 		r = cri_table_get(c->pods, q->pod_sandbox_id, &p, err);
 	if (r < 0)
 		return r < 0 && err->kind ? err_prefix(err, "failed to get pod sandbox status") : r;
+	/* Not later than what is told: an event that comes meanwhile must be the newer one. */
+	struct timespec now = time_now();
+	resp.timestamp = now.tv_sec * NSEC_PER_SEC + now.tv_nsec;
 	r = cri_pod_status(ctx, c, p, &resp.status, err);
 	if (r == 0)
 		r = cri_pod_containers(ctx, c, p->o.id, &v, &n, err);
@@ -176,8 +179,6 @@ int cri_pod_sandbox_status(struct rpc_call *call, const void *req, struct err *e
 			ctx, c, v[i], &resp.containers_statuses[resp.n_containers_statuses++], err);
 	if (r == 0 && q->verbose)
 		r = cri_info_entry(ctx->arena, info(ctx, c, p), &resp.info, &resp.n_info, err);
-	struct timespec now = time_now();
-	resp.timestamp = now.tv_sec * NSEC_PER_SEC + now.tv_nsec;
 	if (r == 0)
 		r = rpc_send(call, &resp.base, err);
 	cri_objects_unref((struct cri_object **)v, n);

@@ -285,9 +285,10 @@ def _kill(pid):
 
 
 class Registry:
-    """Debian's docker-registry on a free port of the loopback interface."""
+    """Debian's docker-registry on a free port of the loopback interface (@netns: of that namespace, as cri.py has them)."""
 
-    def __init__(self, auth=False):
+    def __init__(self, auth=False, netns=None):
+        self.netns = netns
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="reg-", dir="/tmp"))
         self.port = free_port()
         self.host = f"127.0.0.1:{self.port}"
@@ -299,14 +300,17 @@ class Registry:
         (self.dir / "config.yml").write_text(f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {self.dir}/data\n"
                                              f"http:\n  addr: {self.host}\n{access}")
         self.log = open(self.dir / "log", "wb")
-        self.process = subprocess.Popen(["docker-registry", "serve", self.dir / "config.yml"], stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen([*self.prefix(), "docker-registry", "serve", self.dir / "config.yml"], stdin=subprocess.DEVNULL,
                                         stdout=self.log, stderr=self.log)
         until("docker-registry to listen", self._listening, 30)
+
+    def prefix(self):
+        return self.netns.prefix() if self.netns else []
 
     def _listening(self):
         assert self.process.poll() is None, (self.dir / "log").read_text()
         try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            (self.netns.connect if self.netns else lambda *a: socket.create_connection(a[:2], a[2]))("127.0.0.1", self.port, 1).close()
             return True
         except OSError:
             return False
@@ -315,7 +319,7 @@ class Registry:
         """An image of an OCI layout (`dir:tag`), by skopeo. Returns its reference."""
         ref = f"{self.host}/{name}"
         creds = ["--dest-creds", f"{USER}:{PASSWORD}"] if self.auth else []
-        run(["skopeo", "--insecure-policy", "copy", "-q", *(["--all"] if all_platforms else []), "--dest-tls-verify=false", *creds,
+        run([*self.prefix(), "skopeo", "--insecure-policy", "copy", "-q", *(["--all"] if all_platforms else []), "--dest-tls-verify=false", *creds,
              f"oci:{layout}", f"docker://{ref}"])
         return ref
 
