@@ -9,6 +9,7 @@
 #include "ctr/complete.h"
 #include "ctr/cmd_snapshots.h"
 #include "ctr/disk.h"
+#include "ctr/pods.h"
 #include "rpc/rpc.h"
 
 #define PATIENCE_NS NSEC_PER_SEC
@@ -124,6 +125,16 @@ static int put_sandboxes(struct names *n, struct err *err)
 	return r;
 }
 
+static int put_pods(struct names *n, struct err *err)
+{
+	CRI(ListPodSandboxResponse) * all;
+	int r = pods_get(n->c, &all, err);
+
+	for (size_t i = 0; r == 0 && i < all->n_items; i++)
+		put_name(n, all->items[i]->metadata->name, all->items[i]->metadata->namespace_);
+	return r;
+}
+
 static int put_snapshotters(struct names *n, struct err *err)
 {
 	const char **v;
@@ -142,6 +153,7 @@ static int put_names(struct names *n, struct err *err)
 		[CTR_NAMES_TASKS] = put_tasks,	   [CTR_NAMES_SNAPSHOTS] = put_snapshots,
 		[CTR_NAMES_LEASES] = put_leases,   [CTR_NAMES_NAMESPACES] = put_namespaces,
 		[CTR_NAMES_CONTENT] = put_content, [CTR_NAMES_SANDBOXES] = put_sandboxes,
+		[CTR_NAMES_PODS] = put_pods,
 	};
 	struct ctr *c = n->c;
 	int r;

@@ -1,152 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ctr pods: what the kubelet runs on this node, for who sits at it: pods, their containers' logs.
- *
- * Talks runtime.v1 on the daemon's socket, as the kubelet does. A pod is named by its id (or the
- * beginning of it), its name, or namespace/name; a log by a container's id or name, or by a pod
- * that has only one. */
+/* `ctr pods`: what runs on a Kubernetes node, for a person without crictl. Asks the daemon's
+ * runtime.v1, as the kubelet does (pods.h). */
 #include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "base/fd.h"
 #include "base/time.h"
 #include "ctr/commands.h"
 #include "ctr/listing.h"
+#include "ctr/pods.h"
 #include "ctr/record.h"
 #include "rpc/pb_json.h"
 
-#define CRI(m) Runtime__V1__##m
-#define CRI_INIT(m) RUNTIME__V1__##m##__INIT
-#define CRI_SERVICE (&runtime__v1__runtime_service__descriptor)
 #define ID_SHOWN 13
-#define LINE_MAX_BYTES (64u << 20)
-#define FOLLOW_NS (200 * NSEC_PER_MSEC)
-
-static int call(struct ctr *c, const char *method, const ProtobufCMessage *req, void *ret,
-		struct err *err)
-{
-	return client_call(c->client, &c->ctx, CRI_SERVICE, method, req, ret, err);
-}
-
-/* ---- finding ---- */
-
-static int pods_get(struct ctr *c, CRI(ListPodSandboxResponse) * *ret, struct err *err)
-{
-	CRI(ListPodSandboxRequest) req = CRI_INIT(LIST_POD_SANDBOX_REQUEST);
-	return call(c, "ListPodSandbox", &req.base, ret, err);
-}
-
-static int containers_get(struct ctr *c, CRI(ListContainersResponse) * *ret, struct err *err)
-{
-	CRI(ListContainersRequest) req = CRI_INIT(LIST_CONTAINERS_REQUEST);
-	return call(c, "ListContainers", &req.base, ret, err);
-}
-
-/* 3 = that is it, 2 and 1: less surely, 0 = no. */
-static int pod_rank(struct arena *a, const CRI(PodSandbox) * p, const char *name)
-{
-	const char *full = arena_printf(a, "%s/%s", p->metadata->namespace_, p->metadata->name);
-
-	if (streq(p->id, name) || (full && streq(full, name)))
-		return 3;
-	if (streq(p->metadata->name, name))
-		return 2;
-	return str_has_prefix(p->id, name);
-}
-
-static int ambiguous(const char *what, const char *name, struct err *err)
-{
-	return err_set(err, ERR_INVALID_ARGUMENT, "%s %s: there are several, name one by its id",
-		       what, name);
-}
-
-/* Of several with one name the one that is ready. */
-static int pod_find(struct ctr *c, const char *name, const CRI(PodSandbox) * *ret, struct err *err)
-{
-	CRI(ListPodSandboxResponse) * all;
-	const CRI(PodSandbox) *best = NULL;
-	int rank = 0, same = 0, r = pods_get(c, &all, err);
-
-	for (size_t i = 0; r == 0 && i < all->n_items; i++) {
-		int now = pod_rank(c->ctx.arena, all->items[i], name) * 2;
-		if (now && all->items[i]->state == RUNTIME__V1__POD_SANDBOX_STATE__SANDBOX_READY)
-			now++;
-		same = now > rank ? 1 : same + (now && now == rank);
-		if (now > rank) {
-			rank = now;
-			best = all->items[i];
-		}
-	}
-	if (r < 0)
-		return r;
-	if (!best)
-		return err_set(err, ERR_NOT_FOUND, "pod %s", name);
-	if (same > 1)
-		return ambiguous("pod", name, err);
-	*ret = best;
-	return 0;
-}
-
-static int container_rank(const CRI(Container) * k, const char *name)
-{
-	return streq(k->id, name)		? 3
-	       : streq(k->metadata->name, name) ? 2
-						: str_has_prefix(k->id, name);
-}
-
-static int container_find(struct ctr *c, const char *name, const CRI(Container) * *ret,
-			  struct err *err)
-{
-	CRI(ListContainersResponse) * all;
-	const CRI(Container) *best = NULL;
-	const CRI(PodSandbox) * pod;
-	int64_t rank = 0;
-	int same = 0, r = containers_get(c, &all, err);
-
-	/* The latest attempt of those of one name. */
-	for (size_t i = 0; r == 0 && i < all->n_containers; i++) {
-		int64_t now = container_rank(all->containers[i], name);
-		same += now > 0 && now < 3 && rank > 0 &&
-			!streq(all->containers[i]->pod_sandbox_id, best->pod_sandbox_id);
-		if (now > rank ||
-		    (now && now == rank && all->containers[i]->created_at > best->created_at)) {
-			rank = now;
-			best = all->containers[i];
-		}
-	}
-	if (r == 0 && best && same && rank < 3)
-		return ambiguous("container", name, err);
-	if (r == 0 && !best) {
-		r = pod_find(c, name, &pod, err);
-		if (r == -ERR_NOT_FOUND)
-			return err_set(err, ERR_NOT_FOUND, "container or pod %s", name);
-		for (size_t i = 0; r == 0 && i < all->n_containers; i++)
-			if (streq(all->containers[i]->pod_sandbox_id, pod->id)) {
-				if (best)
-					return err_set(err, ERR_INVALID_ARGUMENT,
-						       "pod %s has several containers, name one",
-						       name);
-				best = all->containers[i];
-			}
-		if (r == 0 && !best)
-			return err_set(err, ERR_NOT_FOUND, "pod %s has no container", name);
-	}
-	*ret = best;
-	return r;
-}
 
 /* ---- list ---- */
 
 static const struct ctr_flag list_flags[] = {{"quiet", 'q', CTR_BOOL, "print only the ids"}, {}};
 
-static const char *age(struct arena *a, int64_t created_ns)
+const char *pods_age(struct arena *a, int64_t since_ns)
 {
 	struct timespec now = time_now();
-	int64_t s = now.tv_sec - created_ns / NSEC_PER_SEC;
+	int64_t s = now.tv_sec - since_ns / NSEC_PER_SEC;
 
-	s = MAX(s, 0);
+	s = MAX(s, (int64_t)0);
 	return s < 120	    ? arena_printf(a, "%llds", (long long)s)
 	       : s < 7200   ? arena_printf(a, "%lldm", (long long)s / 60)
 	       : s < 172800 ? arena_printf(a, "%lldh", (long long)s / 3600)
@@ -160,7 +35,7 @@ static const char *pod_ip(struct ctr *c, const char *id)
 	struct err gone = ERR_INIT;
 
 	req.pod_sandbox_id = (char *)id;
-	if (call(c, "PodSandboxStatus", &req.base, &resp, &gone) < 0 || !resp->status ||
+	if (pods_call(c, "PodSandboxStatus", &req.base, &resp, &gone) < 0 || !resp->status ||
 	    !resp->status->network)
 		return "";
 	return resp->status->network->ip;
@@ -171,7 +46,7 @@ static int list_one(struct ctr *c, struct listing *l, const CRI(PodSandbox) * p,
 {
 	bool ready = p->state == RUNTIME__V1__POD_SANDBOX_STATE__SANDBOX_READY;
 	const char *state = ready ? "Ready" : "NotReady", *ip = pod_ip(c, p->id),
-		   *old = age(c->ctx.arena, p->created_at);
+		   *old = pods_age(c->ctx.arena, p->created_at);
 	size_t n = 0, running = 0;
 
 	for (size_t i = 0; i < all->n_containers; i++)
@@ -197,12 +72,14 @@ static int run_list(struct ctr *c, struct err *err)
 	struct listing l _cleanup_listing_ = {.table = TABLE_INIT(1, 8, 2, ' '), .key = "ID"};
 	CRI(ListPodSandboxResponse) * pods;
 	CRI(ListContainersResponse) * all;
-	int r = ctr_connect(c, err);
+	int r = pods_no_more_args(c, 0, err);
 
+	if (r == 0)
+		r = ctr_connect(c, err);
 	if (r == 0)
 		r = pods_get(c, &pods, err);
 	if (r == 0)
-		r = containers_get(c, &all, err);
+		r = pods_containers_get(c, &all, err);
 	if (r == 0)
 		r = listing_begin(c, &l, "ID\tNAME\tNAMESPACE\tSTATE\tIP\tAGE\tCONTAINERS\t\n",
 				  err);
@@ -211,231 +88,228 @@ static int run_list(struct ctr *c, struct err *err)
 	return r < 0 ? r : listing_end(&l, err);
 }
 
-/* ---- inspect ---- */
+/* ---- containers ---- */
 
-static int run_inspect(struct ctr *c, struct err *err)
-{
-	CRI(PodSandboxStatusRequest) req = CRI_INIT(POD_SANDBOX_STATUS_REQUEST);
-	CRI(PodSandboxStatusResponse) * resp;
-	const CRI(PodSandbox) * p;
-	const char *name;
-	int r = record_arg(c, 0, "pod", &name, err);
-
-	if (r == 0)
-		r = ctr_connect(c, err);
-	if (r == 0)
-		r = pod_find(c, name, &p, err);
-	if (r < 0)
-		return r;
-	req.pod_sandbox_id = p->id;
-	req.verbose = true;
-	r = call(c, "PodSandboxStatus", &req.base, &resp, err);
-	if (r < 0)
-		return r;
-	json_t *out _cleanup_json_ = json_object();
-	if (!out ||
-	    json_object_set_new(out, "status",
-				resp->status ? pb_json(&resp->status->base) : json_null()) < 0)
-		return err_nomem(err);
-	for (size_t i = 0; i < resp->n_info; i++) {
-		json_t *v = NULL;
-		r = json_parse(resp->info[i]->value, strlen(resp->info[i]->value), &v, NULL);
-		json_object_set_new(out, resp->info[i]->key,
-				    r == 0 ? v : json_string(resp->info[i]->value));
-	}
-	return ctr_print_json(out, err);
-}
-
-/* ---- logs ---- */
-
-static const struct ctr_flag logs_flags[] = {
-	{"follow", 'f', CTR_BOOL, "go on until the container ends"},
-	{"tail", 0, CTR_INT, "only that many lines of the end", "-1"},
-	{"timestamps", 't', CTR_BOOL, "print when each line was written"},
+static const struct ctr_flag containers_flags[] = {
+	{"all", 'a', CTR_BOOL, "also those that were followed by another one of their name"},
+	{"quiet", 'q', CTR_BOOL, "print only the ids"},
 	{}};
 
-struct reader {
-	const char *path;
-	int fd;
-	ino_t ino;
-	struct buf rest;	 /* a line that is not whole yet */
-	int64_t skip;		 /* lines of the application */
-	bool timestamps, inside; /* in a line that comes in pieces */
-	int64_t lines;
-	bool count_only;
-};
-
-static void reader_done(struct reader *r)
+static const char *state_text(CRI(ContainerState) state)
 {
-	fd_closep(&r->fd);
-	buf_done(&r->rest);
+	static const char *const names[] = {"Created", "Running", "Exited", "Unknown"};
+
+	return (size_t)state < ARRAY_LEN(names) ? names[state] : "Unknown";
 }
 
-static int reader_open(struct reader *r, struct err *err)
+/* "-", "0", "137 OOMKilled": reasons that say no more than the code are left out. */
+static const char *exit_text(struct arena *a, const CRI(ContainerStatus) * s)
 {
-	struct stat st;
-
-	fd_closep(&r->fd);
-	r->fd = open(r->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (r->fd < 0 || fstat(r->fd, &st) < 0)
-		return err_errno(err, errno, "open %s", r->path);
-	if (!S_ISREG(st.st_mode))
-		return err_set(err, ERR_FAILED_PRECONDITION, "%s is no file", r->path);
-	r->ino = st.st_ino;
-	return 0;
+	if (s->state != RUNTIME__V1__CONTAINER_STATE__CONTAINER_EXITED)
+		return "-";
+	if (str_empty(s->reason) || streq(s->reason, "Completed") || streq(s->reason, "Error"))
+		return arena_printf(a, "%d", s->exit_code);
+	return arena_printf(a, "%d %s", s->exit_code, s->reason);
 }
 
-/* "<time> <stream> <F|P> <text>\n" */
-static void line_print(struct reader *r, const char *s, size_t n)
+static int container_row(struct ctr *c, struct listing *l, const CRI(PodSandbox) * p,
+			 const CRI(Container) * k, struct err *err)
 {
-	const char *end = s + n, *stream = memchr(s, ' ', n), *tag, *text;
-	FILE *to;
+	struct arena *a = c->ctx.arena;
+	struct err gone = ERR_INIT;
+	CRI(ContainerStatus) * s;
+	int r = pods_container_status(c, k->id, &s, &gone);
 
-	stream = stream ? stream + 1 : NULL;
-	tag = stream ? memchr(stream, ' ', (size_t)(end - stream)) : NULL;
-	text = tag && end - tag >= 3 ? tag + 2 : NULL;
-	if (!text || (tag[1] != 'F' && tag[1] != 'P'))
-		return;
-	text += text < end && *text == ' ';
-	bool last = tag[1] == 'F';
-	if (r->count_only) {
-		r->lines += last;
-		return;
+	if (r == -ERR_NOT_FOUND) /* since the list was made */
+		return 0;
+	if (r < 0)
+		return err_copy(err, &gone);
+	int64_t since = s->finished_at	? s->finished_at
+			: s->started_at ? s->started_at
+					: s->created_at;
+	const char *image = str_or(s->image ? s->image->image : NULL, k->image_ref),
+		   *code = exit_text(a, s), *age = pods_age(a, since),
+		   *state = state_text(s->state);
+	if (!code || !age)
+		return err_nomem(err);
+	return listing_add(
+		l,
+		json_pack("{s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:s,s:s,s:s,s:I,s:I,s:I,s:s}", "ID", k->id,
+			  "Name", k->metadata->name, "Pod", p->metadata->name, "Namespace",
+			  p->metadata->namespace_, "State", state, "Attempt",
+			  (json_int_t)k->metadata->attempt, "ExitCode", (json_int_t)s->exit_code,
+			  "Reason", s->reason, "Since", age, "Image", image, "CreatedAt",
+			  (json_int_t)s->created_at, "StartedAt", (json_int_t)s->started_at,
+			  "FinishedAt", (json_int_t)s->finished_at, "LogPath", s->log_path),
+		err, "%.*s\t%s\t%s/%s\t%s\t%s\t%s\t%u\t%s\t\n", ID_SHOWN, k->id, k->metadata->name,
+		p->metadata->namespace_, p->metadata->name, state, code, age, k->metadata->attempt,
+		image);
+}
+
+/* Of containers of one name the newest comes first. */
+static int containers_of(struct ctr *c, struct listing *l, const CRI(PodSandbox) * p,
+			 const CRI(ListContainersResponse) * all, struct err *err)
+{
+	const char *last = NULL;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < all->n_containers; i++) {
+		const CRI(Container) *k = all->containers[i];
+
+		if (!streq(k->pod_sandbox_id, p->id) ||
+		    (last && streq(last, k->metadata->name) && !ctr_bool(c, "all")))
+			continue;
+		last = k->metadata->name;
+		r = container_row(c, l, p, k, err);
 	}
-	if (r->skip > 0) {
-		r->skip -= last;
-		return;
-	}
-	to = *stream == 's' && str_has_prefix(stream, "stderr") ? stderr : stdout;
-	if (r->timestamps && !r->inside)
-		fprintf(to, "%.*s ", (int)(stream - 1 - s), s);
-	fwrite(text, 1, (size_t)(end - text), to);
-	if (last)
-		putc('\n', to);
-	r->inside = !last;
-}
-
-/* To the end of the file. */
-static int reader_read(struct reader *r, struct err *err)
-{
-	char b[65536];
-	ssize_t n;
-
-	while ((n = read(r->fd, b, sizeof(b))) > 0) {
-		if (r->rest.len > LINE_MAX_BYTES)
-			return err_set(err, ERR_INVALID_ARGUMENT, "%s has a line without an end",
-				       r->path);
-		if (buf_add(&r->rest, b, (size_t)n) < 0)
-			return err_nomem(err);
-		size_t at = 0;
-		for (char *nl; (nl = memchr(r->rest.data + at, '\n', r->rest.len - at));) {
-			size_t end = (size_t)(nl - r->rest.data);
-			line_print(r, r->rest.data + at, end - at);
-			at = end + 1;
-		}
-		buf_consume(&r->rest, at);
-	}
-	if (n < 0)
-		return err_errno(err, errno, "read %s", r->path);
-	fflush(stdout);
-	return ferror(stdout) ? err_set(err, ERR_UNKNOWN, "write to standard output") : 0;
-}
-
-static int tail(struct reader *r, int64_t tail_lines, struct err *err)
-{
-	struct reader count = {.path = r->path, .fd = -1, .count_only = true};
-	int e = tail_lines < 0 ? 0 : reader_open(&count, err);
-
-	if (e == 0 && tail_lines >= 0) {
-		e = reader_read(&count, err);
-		r->skip = MAX(count.lines - tail_lines, (int64_t)0);
-	}
-	reader_done(&count);
-	return e;
-}
-
-static int container_state(struct ctr *c, const char *id, CRI(ContainerStatus) * *ret,
-			   struct err *err)
-{
-	CRI(ContainerStatusRequest) req = CRI_INIT(CONTAINER_STATUS_REQUEST);
-	CRI(ContainerStatusResponse) * resp;
-
-	req.container_id = (char *)id;
-	int r = call(c, "ContainerStatus", &req.base, &resp, err);
-	if (r == 0 && !resp->status)
-		return err_set(err, ERR_INTERNAL, "container %s came without a status", id);
-	if (r == 0)
-		*ret = resp->status;
 	return r;
 }
 
-/* The file is renamed and begun anew when it is rotated: what is left of the old one comes first.
- */
-static int rotated(struct reader *r, struct err *err)
+static int run_containers(struct ctr *c, struct err *err)
 {
-	struct stat st;
+	struct listing l _cleanup_listing_ = {.table = TABLE_INIT(1, 8, 2, ' '), .key = "ID"};
+	CRI(ListPodSandboxResponse) * pods;
+	CRI(ListContainersResponse) * all;
+	const CRI(PodSandbox) *one = NULL;
+	int r = pods_no_more_args(c, 1, err);
 
-	if (stat(r->path, &st) < 0 || st.st_ino == r->ino)
-		return 0;
-	int e = reader_read(r, err);
-	if (e == 0)
-		e = reader_open(r, err);
-	return e < 0 ? e : 1;
+	if (r == 0)
+		r = ctr_connect(c, err);
+	if (r == 0 && c->n_args == 1)
+		r = pods_find(c, ctr_arg(c, 0), &one, err);
+	if (r == 0)
+		r = pods_get(c, &pods, err);
+	if (r == 0)
+		r = pods_containers_get(c, &all, err);
+	if (r == 0)
+		r = listing_begin(c, &l, "ID\tNAME\tPOD\tSTATE\tEXIT\tSINCE\tRESTARTS\tIMAGE\t\n",
+				  err);
+	for (size_t i = 0; r == 0 && i < pods->n_items; i++)
+		if (!one || streq(one->id, pods->items[i]->id))
+			r = containers_of(c, &l, pods->items[i], all, err);
+	return r < 0 ? r : listing_end(&l, err);
 }
 
-static int follow(struct ctr *c, struct reader *r, const char *id, struct err *err)
-{
-	static const struct timespec pause = {.tv_nsec = FOLLOW_NS};
-	CRI(ContainerStatus) * s;
-	struct err gone = ERR_INIT;
-	int e = 0;
+/* ---- inspect ---- */
 
-	for (unsigned i = 0; e >= 0; i++) {
-		/* Asked before the last look, so that nothing is missed. */
-		bool over = false;
-		if (i % 5 == 0) {
-			int x = container_state(c, id, &s, &gone);
-			if (x < 0 && x != -ERR_NOT_FOUND)
-				return err_copy(err, &gone);
-			over = x < 0 || s->state == RUNTIME__V1__CONTAINER_STATE__CONTAINER_EXITED;
-		}
-		e = reader_read(r, err);
-		if (e == 0)
-			e = rotated(r, err);
-		if (e == 0 && over)
-			return 0;
-		if (e == 0)
-			nanosleep(&pause, NULL);
+/* What a person reads: the state's name, also when it is the first one, and times. */
+static int make_readable(json_t *status, const ProtobufCEnumDescriptor *states, int state)
+{
+	static const char *const times[] = {"created_at", "started_at", "finished_at"};
+	const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(states, state);
+	int r = json_object_set_new(status, "state", json_string(v ? v->name : "?"));
+
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(times); i++) {
+		int64_t ns = json_int(status, times[i], 0);
+		char text[40];
+
+		if (ns <= 0)
+			continue;
+		time_format_rfc3339((struct timespec){ns / NSEC_PER_SEC, ns % NSEC_PER_SEC}, text);
+		r = json_object_set_new(status, times[i], json_string(text));
 	}
-	return e;
+	return r;
 }
 
-static int run_logs(struct ctr *c, struct err *err)
+static json_t *container_json(const CRI(ContainerStatus) * s)
 {
-	struct reader r = {.fd = -1, .timestamps = ctr_bool(c, "timestamps")};
-	const CRI(Container) * k;
-	CRI(ContainerStatus) * s;
-	const char *name;
-	int e = record_arg(c, 0, "container or pod", &name, err);
+	const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(
+		&runtime__v1__signal__descriptor, (int)s->stop_signal);
+	json_t *j = pb_json(&s->base);
 
-	if (e == 0)
-		e = ctr_connect(c, err);
-	if (e == 0)
-		e = container_find(c, name, &k, err);
-	if (e == 0)
-		e = container_state(c, k->id, &s, err);
-	if (e < 0)
-		return e;
-	if (str_empty(s->log_path))
-		return err_set(err, ERR_FAILED_PRECONDITION, "container %s has no log", k->id);
-	r.path = s->log_path;
-	e = tail(&r, ctr_int(c, "tail"), err);
-	if (e == 0)
-		e = reader_open(&r, err);
-	if (e == 0)
-		e = ctr_bool(c, "follow") ? follow(c, &r, k->id, err) : reader_read(&r, err);
-	reader_done(&r);
-	return e;
+	if (j && (make_readable(j, &runtime__v1__container_state__descriptor, (int)s->state) < 0 ||
+		  json_object_set_new(j, "stop_signal", json_string(v ? v->name : "")) < 0)) {
+		json_decref(j);
+		return NULL;
+	}
+	return j;
+}
+
+/* The values are JSON, or plain texts. */
+static int add_info(json_t *out, const char *key, const char *value)
+{
+	json_t *v = NULL;
+	int r = json_parse(value, strlen(value), &v, NULL);
+
+	return json_object_set_new(out, key, r == 0 ? v : json_string(value));
+}
+
+static int inspect_pod(struct ctr *c, const char *id, struct err *err)
+{
+	CRI(PodSandboxStatusRequest) req = CRI_INIT(POD_SANDBOX_STATUS_REQUEST);
+	CRI(PodSandboxStatusResponse) * resp;
+	json_t *out _cleanup_json_ = json_object(), *status, *containers;
+
+	req.pod_sandbox_id = (char *)id;
+	req.verbose = true;
+	int r = pods_call(c, "PodSandboxStatus", &req.base, &resp, err);
+	if (r == 0 && !resp->status)
+		return err_set(err, ERR_INTERNAL, "pod %s came without a status", id);
+	if (r < 0)
+		return r;
+	status = pb_json(&resp->status->base);
+	containers = json_array();
+	if (!out || json_object_set_new(out, "status", status) < 0 ||
+	    json_object_set_new(out, "containers", containers) < 0 ||
+	    make_readable(status, &runtime__v1__pod_sandbox_state__descriptor,
+			  (int)resp->status->state) < 0)
+		return err_nomem(err);
+	for (size_t i = 0; i < resp->n_containers_statuses; i++)
+		if (json_array_append_new(containers,
+					  container_json(resp->containers_statuses[i])) < 0)
+			return err_nomem(err);
+	for (size_t i = 0; i < resp->n_info; i++)
+		if (add_info(out, resp->info[i]->key, resp->info[i]->value) < 0)
+			return err_nomem(err);
+	return ctr_print_json(out, err);
+}
+
+static int inspect_container(struct ctr *c, const char *id, struct err *err)
+{
+	CRI(ContainerStatusRequest) req = CRI_INIT(CONTAINER_STATUS_REQUEST);
+	CRI(ContainerStatusResponse) * resp;
+	json_t *out _cleanup_json_ = json_object();
+
+	req.container_id = (char *)id;
+	req.verbose = true;
+	int r = pods_call(c, "ContainerStatus", &req.base, &resp, err);
+	if (r == 0 && !resp->status)
+		return err_set(err, ERR_INTERNAL, "container %s came without a status", id);
+	if (r < 0)
+		return r;
+	if (!out || json_object_set_new(out, "status", container_json(resp->status)) < 0)
+		return err_nomem(err);
+	for (size_t i = 0; i < resp->n_info; i++)
+		if (add_info(out, resp->info[i]->key, resp->info[i]->value) < 0)
+			return err_nomem(err);
+	return ctr_print_json(out, err);
+}
+
+static int run_inspect(struct ctr *c, struct err *err)
+{
+	const CRI(Container) * k;
+	const CRI(PodSandbox) * p;
+	struct err own = ERR_INIT;
+	const char *name;
+	int r = record_arg(c, 0, "pod or container", &name, err);
+
+	if (r == 0)
+		r = pods_no_more_args(c, 2, err);
+	if (r == 0)
+		r = ctr_connect(c, err);
+	if (r < 0)
+		return r;
+	if (c->n_args == 2) {
+		r = pods_container_find(c, ctr_arg(c, 1), name, &k, err);
+		return r < 0 ? r : inspect_container(c, k->id, err);
+	}
+	r = pods_find(c, name, &p, &own);
+	if (r == 0)
+		return inspect_pod(c, p->id, err);
+	if (r != -ERR_NOT_FOUND)
+		return err_copy(err, &own);
+	r = pods_container_find(c, name, NULL, &k, err);
+	return r < 0 ? r : inspect_container(c, k->id, err);
 }
 
 /* ---- remove ---- */
@@ -447,14 +321,14 @@ static int remove_one(struct ctr *c, const char *name, bool last, struct err *er
 	CRI(StopPodSandboxResponse) * stopped;
 	CRI(RemovePodSandboxResponse) * removed;
 	const CRI(PodSandbox) * p;
-	int r = pod_find(c, name, &p, err);
+	int r = pods_find(c, name, &p, err);
 
 	if (r < 0)
 		return r;
 	stop.pod_sandbox_id = rm.pod_sandbox_id = p->id;
-	r = call(c, "StopPodSandbox", &stop.base, &stopped, err);
+	r = pods_call(c, "StopPodSandbox", &stop.base, &stopped, err);
 	if (r == 0)
-		r = call(c, "RemovePodSandbox", &rm.base, &removed, err);
+		r = pods_call(c, "RemovePodSandbox", &rm.base, &removed, err);
 	if (r == 0)
 		puts(p->id);
 	return r;
@@ -478,29 +352,44 @@ static const struct ctr_command list = {
 	.flags = CTR_FLAGS(list_flags, format_flags),
 	.run = run_list,
 };
+static const struct ctr_command containers = {
+	.name = "containers",
+	.aliases = {"ps"},
+	.usage = "list the containers of pods",
+	.args = "[flags] [<pod>]",
+	.description = "   Of containers of one name the latest is shown. EXIT is the exit code, "
+		       "with its reason if\n"
+		       "   that says more; SINCE is the time in the state. `ctr -n k8s.io tasks "
+		       "exec` runs a command\n"
+		       "   in a container.",
+	.flags = CTR_FLAGS(containers_flags, format_flags),
+	.names = CTR_NAMES_PODS,
+	.run = run_containers,
+};
 static const struct ctr_command inspect = {
 	.name = "inspect",
-	.usage = "show a pod",
-	.args = "<pod>",
+	.usage = "show a pod with its containers, or a container",
+	.args = "<pod> [<container>] | <container>",
+	.names = CTR_NAMES_PODS,
 	.run = run_inspect,
-};
-static const struct ctr_command logs = {
-	.name = "logs",
-	.usage = "print a container's log",
-	.args = "[flags] <container>|<pod>",
-	.flags = CTR_FLAGS(logs_flags),
-	.run = run_logs,
 };
 static const struct ctr_command remove_ = {
 	.name = "remove",
 	.aliases = {"rm"},
 	.usage = "stop and remove pods; a kubelet makes its own anew",
 	.args = "<pod> [<pod>, ...]",
+	.names = CTR_NAMES_PODS,
+	.more = CTR_NAMES_PODS,
 	.run = run_remove,
 };
 const struct ctr_command cmd_pods = {
 	.name = "pods",
 	.aliases = {"pod"},
 	.usage = "look at the pods of a Kubernetes node",
-	.subcommands = CTR_COMMANDS(&list, &inspect, &logs, &remove_),
+	.description = "   A pod is named by its name, by NAMESPACE/NAME or by its id, a container "
+		       "by its name or\n"
+		       "   its id; the beginning of an id will do. All of this is in containerd's "
+		       "namespace k8s.io,\n"
+		       "   whatever --namespace says.",
+	.subcommands = CTR_COMMANDS(&list, &containers, &inspect, &pods_logs, &remove_),
 };

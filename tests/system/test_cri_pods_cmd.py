@@ -52,6 +52,7 @@ def test_inspect_and_remove_take_names_and_ids(cri, image):
     for name in ("web", "test/web", pod, pod[:10]):
         out = json.loads(ctr.out("pods", "inspect", name))
         assert out["status"]["id"] == pod and out["info"]["runtimeType"] == "io.containerd.runc.v2"
+        assert out["status"]["state"] == "SANDBOX_READY" and out["status"]["created_at"].endswith("Z") and out["containers"] == []
     assert "pod nothere: not found" in ctr("pods", "inspect", "nothere", check=False).stderr
     assert ctr.out("pods", "rm", "web").strip() == pod
     assert not cri.ListPodSandbox().items
@@ -72,8 +73,67 @@ def test_logs_of_a_container_by_name_id_or_pod(cri, image):
     first = ctr.out("pods", "logs", "--timestamps", "k").splitlines()[0]
     assert first.endswith(" one") and first[4] == "-" and "T" in first
     cri.start(pod, conf, cri.container("l", image))
-    assert "several containers" in ctr("pods", "logs", "p", check=False).stderr
-    assert "not found" in ctr("pods", "logs", "nothere", check=False).stderr
+    assert "has several containers, name one of them: k, l" in ctr("pods", "logs", "p", check=False).stderr
+    assert ctr("pods", "logs", "p", "k").stdout == ctr("pods", "logs", "k").stdout
+    assert "container x of pod p (it has: k, l): not found" in ctr("pods", "logs", "p", "x", check=False).stderr
+    assert "container or pod nothere: not found" in ctr("pods", "logs", "nothere", check=False).stderr
+    assert '"--tail" comes too late: flags go before the names' in ctr("pods", "logs", "k", "--tail", "1", check=False).stderr
+    assert '"l" is one word too many' in ctr("pods", "logs", "p", "k", "l", check=False).stderr
+    conf = cri.pod("q")
+    cri.start(cri.run_pod(conf), conf, cri.container("k", image))
+    assert 'several pods have a container k: say which, as in "ctr pods logs POD k"' in ctr("pods", "logs", "k", check=False).stderr
+
+
+def test_logs_of_what_ran_before_and_of_lately(cri, image):
+    conf = cri.pod("p")
+    pod = cri.run_pod(conf)
+    for n in (0, 1):
+        k = cri.start(pod, conf, cri.container("k", image, ["/bin/sh", "-c", f"echo run {n}"], attempt=n, log_path=f"k.{n}.log"))
+        cri.exited(k)
+    ctr = cri.daemon.ctr
+    assert ctr.out("pods", "logs", "p") == "run 1\n" == ctr.out("pods", "logs", "--since", "1h", "k")
+    assert ctr.out("pods", "logs", "--previous", "p") == "run 0\n"
+    path = cri.status(k).log_path
+    old = open(path).read()
+    with open(path, "w") as f:
+        f.write(f"2001-02-03T04:05:06.7+01:00 stdout F long ago\n{old}")
+    assert ctr.out("pods", "logs", "--since", "1h", "k") == "run 1\n"
+    assert ctr.out("pods", "logs", "k") == "long ago\nrun 1\n"
+    cri.start(pod, conf, cri.container("other", image))
+    assert "other has no predecessor" in ctr("pods", "logs", "-p", "p", "other", check=False).stderr
+
+
+def test_containers_are_listed_with_what_became_of_them(cri, image):
+    conf = cri.pod("web")
+    pod = cri.run_pod(conf)
+    limit = cri.pb.LinuxContainerConfig(resources=cri.pb.LinuxContainerResources(memory_limit_in_bytes=16 << 20))
+    for n, command in enumerate(["exit 3", "exec tail /dev/zero"]):
+        k = cri.start(pod, conf, cri.container("dies", image, ["/bin/sh", "-c", command], attempt=n, linux=limit))
+        cri.exited(k)
+    runs = cri.start(pod, conf, cri.container("runs", image))
+    cri.CreateContainer(pod_sandbox_id=pod, config=cri.container("created", image), sandbox_config=conf)
+    cri.run_pod(cri.pod("other"))
+    ctr = cri.daemon.ctr
+    lines = [line.split() for line in ctr.out("pods", "ps").splitlines()]
+    assert lines[0] == ["ID", "NAME", "POD", "STATE", "EXIT", "SINCE", "RESTARTS", "IMAGE"]
+    rows = [(r[1], r[2], r[3]) for r in lines[1:]]
+    assert rows == [("created", "test/web", "Created"), ("dies", "test/web", "Exited"), ("runs", "test/web", "Running")]
+    assert lines[2][4:6] == ["137", "OOMKilled"] and lines[2][7:] == ["1", image] and lines[3][0] == runs[:13]
+    every = json.loads(ctr.out("pods", "ps", "--all", "--format", "json", "web"))
+    assert [(k["Name"], k["Attempt"], k["ExitCode"]) for k in every] == [("created", 0, 0), ("dies", 1, 137), ("dies", 0, 3), ("runs", 0, 0)]
+    assert ctr.out("pods", "ps", "-q", "other") == ""
+    out = json.loads(ctr.out("pods", "inspect", "web", "runs"))
+    assert out["status"]["id"] == runs and out["status"]["state"] == "CONTAINER_RUNNING" and out["info"]["pid"] > 0
+    assert json.loads(ctr.out("pods", "inspect", runs[:12])) == out
+    pods = json.loads(ctr.out("pods", "inspect", "web"))
+    assert {(k["metadata"]["name"], k["state"]) for k in pods["containers"]} >= {("runs", "CONTAINER_RUNNING"), ("dies", "CONTAINER_EXITED")}
+    assert [line.split()[1] for line in ctr.out("pods", "ls").splitlines()[1:]] == ["other", "web"]
+    assert "web\ttest\n" in ctr.out("__complete", "--", "pods", "logs", "w")
+
+
+def test_a_daemon_without_cri_says_so(daemon):
+    r = daemon.ctr("pods", "ls", check=False)
+    assert r.returncode == 1 and "the daemon serves no CRI" in r.stderr
 
 
 def test_following_goes_through_rotation_and_ends_with_the_container(cri, image):
