@@ -86,26 +86,30 @@ static int prepare_dir(const char *dir, struct err *err)
 }
 
 /* cni-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx */
-static char *new_path(struct arena *a, const char *dir)
+char *cri_netns_path(struct cri *c, struct arena *a)
 {
+	const char *dir = c->config->netns_mounts_under_state_dir
+				  ? path_join(a, c->o.state, "netns")
+				  : NETNS_DIR;
 	uint8_t b[16];
 	char h[33];
 
 	random_bytes(b, sizeof(b));
 	hex_encode(b, sizeof(b), h);
-	return arena_printf(a, "%s/cni-%.8s-%.4s-%.4s-%.4s-%.12s", dir, h, h + 8, h + 12, h + 16,
-			    h + 20);
+	return dir ? arena_printf(a, "%s/cni-%.8s-%.4s-%.4s-%.4s-%.12s", dir, h, h + 8, h + 12,
+				  h + 16, h + 20)
+		   : NULL;
 }
 
-int cri_netns_new(struct cri *c, struct arena *a, int netns_fd, char **ret, struct err *err)
+int cri_netns_new(const char *path, int netns_fd, struct err *err)
 {
-	const char *dir = c->config->netns_mounts_under_state_dir
-				  ? path_join(a, c->o.state, "netns")
-				  : NETNS_DIR;
+	const char *slash = strrchr(path, '/');
 	struct job j = {.fd = -1};
-	char from[48];
-	int r = dir ? prepare_dir(dir, err) : err_nomem(err);
+	char dir[PATH_MAX], from[48];
+	int r;
 
+	snprintf(dir, sizeof(dir), "%.*s", (int)(slash - path), path);
+	r = prepare_dir(dir, err);
 	if (r < 0)
 		return r;
 	if (netns_fd < 0) {
@@ -114,9 +118,6 @@ int cri_netns_new(struct cri *c, struct arena *a, int netns_fd, char **ret, stru
 			return err_errno(err, r, "make a network namespace");
 	}
 	_cleanup_close_ int made = j.fd;
-	char *path = new_path(a, dir);
-	if (!path)
-		return err_nomem(err);
 	_cleanup_close_ int point = open(path, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
 	if (point < 0)
 		return err_errno(err, errno, "make %s", path);
@@ -126,7 +127,6 @@ int cri_netns_new(struct cri *c, struct arena *a, int netns_fd, char **ret, stru
 		(void)unlink(path);
 		return r;
 	}
-	*ret = path;
 	return 0;
 }
 

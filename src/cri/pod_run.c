@@ -145,7 +145,6 @@ static int namespaces(struct run *r, struct err *err)
 	const CRI(UserNamespace) *u =
 		cri_namespaces(cri_pod_security(r->p->config)->namespace_options)->userns_options;
 	_cleanup_close_ int user = -1, net = -1;
-	char *path;
 	int e = 0;
 
 	if (u && u->mode == RUNTIME__V1__NAMESPACE_MODE__POD) {
@@ -162,19 +161,7 @@ static int namespaces(struct run *r, struct err *err)
 	}
 	if (e < 0 || r->p->host_network)
 		return e;
-	e = cri_netns_new(r->c, r->ctx->arena, net, &path, err);
-	if (e < 0)
-		return e;
-	pthread_mutex_lock(&r->p->o.lock);
-	r->p->netns_path = arena_strdup(r->p->o.arena, path);
-	pthread_mutex_unlock(&r->p->o.lock);
-	if (!r->p->netns_path) {
-		(void)!cri_netns_remove(path, NULL);
-		return err_nomem(err);
-	}
-	/* Recorded before anything is set up in it, so that a daemon that dies now leaves no
-	 * network that nobody knows. */
-	return cri_pod_save(r->ctx, r->c, r->p, err);
+	return cri_netns_new(r->p->netns_path, net, err);
 }
 
 /* ---- the network ---- */
@@ -334,6 +321,10 @@ static int make(struct run *r, struct err *err)
 	if (e < 0)
 		return e;
 	r->ctx->lease = r->p->o.id;
+	/* Recorded before it is made, so that a daemon that dies meanwhile leaves no namespace and
+	 * no network that nobody knows. */
+	if (!r->p->host_network && !(r->p->netns_path = cri_netns_path(r->c, r->p->o.arena)))
+		return err_nomem(err);
 	e = record(r, err);
 	if (e == 0)
 		e = cri_table_add(r->c->starting, &r->p->o, err);

@@ -3,7 +3,9 @@
 import base64
 import json
 import os
+import random
 import signal
+import time
 
 import grpc
 import pytest
@@ -124,6 +126,31 @@ def test_a_node_from_its_first_pod_to_its_last(node):
     whole = node.check_events()
     assert not node.complaints, "\n".join(node.complaints)
     assert whole >= 5 and node.probes >= 5 and node.relists >= 10 and node.rotated, (whole, node.probes, node.relists, node.rotated)
+
+
+def test_a_daemon_that_is_killed_again_and_again_loses_and_leaves_nothing(node):
+    """The end of the daemon's life in this test looks for mounts, shims and bundles of which nobody knows."""
+    rng = random.Random(int(os.environ.get("FUZZ_SEED", "1")))
+    node.first_backoff = 0.1
+    for i in range(2):
+        node.run(Pod(f"crash{i}", containers=[C("c", "exit 1"), C("d", f"sleep 0.{i}; exit 2")]))
+    churn = []
+    for i in range(10):
+        churn.append(node.run(Pod(f"churn{i}", grace=1, init=[C("i", "true")], containers=[C("c", "sleep 1000")])))
+        if len(churn) > 2:
+            node.delete(churn.pop(0))
+        time.sleep(rng.random() * 1.5)  # any moment will do
+        node.cri.daemon.kill()
+        node.cri.daemon.start()
+    for pod in list(node.pods.values()):
+        node.delete(pod)
+    wait(node, "all pods to go", lambda: not node.pods)
+    node.close()
+    node.check_events()
+    assert not node.complaints, "\n".join(node.complaints)
+    assert not node.cri.ListPodSandbox().items and not node.cri.ListContainers().containers
+    assert not list((node.cri.daemon.state / "io.containerd.grpc.v1.cri/netns").iterdir())
+    assert not list(node.cri.daemon.dir.glob("ipam/*/10.*"))
 
 
 def test_images_are_pulled_with_a_secret_and_removed_when_the_disk_fills(node, tmp_path):
