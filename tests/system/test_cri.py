@@ -224,7 +224,9 @@ def test_container_that_cannot_start_says_why(cri, image):
 def test_stop_kills_what_ignores_its_signal(cri, image):
     conf = cri.pod("p")
     p = cri.run_pod(conf)
-    k = cri.start(p, conf, cri.container("c", image, ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"]))
+    k = cri.start(p, conf, cri.container("c", image, ["/bin/sh", "-c", "trap '' TERM; touch /ready; while :; do sleep 1; done"]))
+    root = pathlib.Path(f"/proc/{cri.verbose(k)['pid']}/root")
+    until("the trap to be set", lambda: (root / "ready").exists())
     cri.StopContainer(container_id=k, timeout=1)
     assert cri.status(k).exit_code == 137
 
