@@ -426,10 +426,14 @@ int nri_stop_container(struct ctx *ctx, struct nri *n, struct cri_pod *p, struct
 	struct nri_asking ask = {0};
 	struct err own = ERR_INIT;
 
-	/* Once: a container that is stopped also ends. */
+	/* Once: a container that is stopped also ends. Who comes second goes on when it is told,
+	 * so that plugins hear of nothing that follows before. */
 	pthread_mutex_lock(&k->o.lock);
 	bool again = k->nri_stopped;
-	k->nri_stopped = true;
+	while (again && k->nri_telling && cri_object_wait(ctx, &k->o, NULL) == 0)
+		;
+	if (!again)
+		k->nri_stopped = k->nri_telling = true;
 	pthread_mutex_unlock(&k->o.lock);
 	if (again)
 		return 0;
@@ -450,6 +454,10 @@ int nri_stop_container(struct ctx *ctx, struct nri *n, struct cri_pod *p, struct
 	if (r == 0)
 		nri_updates_apply(ctx, n->c, &u, k->o.id, NULL, NULL);
 	nri_updates_done(&u);
+	pthread_mutex_lock(&k->o.lock);
+	k->nri_telling = false;
+	pthread_cond_broadcast(&k->o.changed);
+	pthread_mutex_unlock(&k->o.lock);
 	/* It has ended; nobody can refuse that. */
 	if (r < 0)
 		log_error("NRI: container %s: %s", k->o.id, own.text);

@@ -77,7 +77,8 @@ struct cri_container {
 	bool changing;	    /* the status: see cri_container_change() */
 	bool oom;	    /* the kernel has killed a process of it for its memory limit */
 	bool stop_signaled; /* the stop signal is sent once */
-	bool nri_stopped;   /* plugins know that it has ended */
+	bool nri_stopped;   /* plugins know that it has ended, or are being told */
+	bool nri_telling;   /* they are being told */
 	struct cri_io *io;  /* see io.h; NULL once closed */
 };
 
