@@ -162,6 +162,12 @@ int client_task_kill(struct client *c, struct ctx *ctx, const char *id, const ch
 /* Deletes a task that has ended, or one exec of it. */
 int client_task_delete(struct client *c, struct ctx *ctx, const char *id, const char *exec_id,
 		       uint32_t *ret_status, struct err *err) _must_check_;
+/* The same in two, so that something else can be done meanwhile: as client_lease_request(). */
+int client_task_delete_request(struct client *c, struct ctx *ctx, const char *id,
+			       const char *exec_id, struct rpc_stream **ret,
+			       struct err *err) _must_check_;
+int client_task_delete_receive(struct ctx *ctx, struct rpc_stream *s, uint32_t *ret_status,
+			       struct err *err) _must_check_;
 int client_task_resize(struct client *c, struct ctx *ctx, const char *id, const char *exec_id,
 		       uint32_t width, uint32_t height, struct err *err) _must_check_;
 int client_task_resume(struct client *c, struct ctx *ctx, const char *id,

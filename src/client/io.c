@@ -371,16 +371,23 @@ void client_io_leave(struct client_io *io)
 	io->dir = NULL;
 }
 
+void client_io_remove(struct client_io *io)
+{
+	if (!io->dir)
+		return;
+	for (int i = 0; i < STREAMS; i++)
+		if (*io->path[i])
+			unlink(io->path[i]);
+	rmdir(io->dir);
+	io->dir = NULL;
+}
+
 void client_io_free(struct client_io *io)
 {
 	io_stop(io);
-	for (int i = 0; i < STREAMS; i++) {
+	client_io_remove(io);
+	for (int i = 0; i < STREAMS; i++)
 		fd_closep(&io->fd[i]);
-		if (io->dir && *io->path[i])
-			unlink(io->path[i]);
-	}
-	if (io->dir)
-		rmdir(io->dir);
 	fd_closep(&io->stop_fd);
 	fd_closep(&io->stdin_ended_fd);
 	fd_closep(&io->failed_fd);

@@ -50,6 +50,8 @@ int client_io_run(struct client_io *io, struct err *err) _must_check_;
 int client_io_stdin_ended_fd(const struct client_io *io);
 /* Readable once copying to our own outputs has failed. */
 int client_io_failed_fd(const struct client_io *io);
+/* The process is gone, and nobody opens the FIFOs any more: removes them from the file system. */
+void client_io_remove(struct client_io *io);
 /* The process is gone: copies what its FIFOs still hold, then stops. Reports a failed write. */
 int client_io_finish(struct client_io *io, struct err *err) _must_check_;
 /* The FIFOs stay when @io is freed: a detached process goes on using them. */

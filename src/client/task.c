@@ -56,26 +56,38 @@ int client_task_kill(struct client *c, struct ctx *ctx, const char *id, const ch
 	return client_call(c, ctx, PB_TASKS_SERVICE, "Kill", &req.base, NULL, err);
 }
 
-int client_task_delete(struct client *c, struct ctx *ctx, const char *id, const char *exec_id,
-		       uint32_t *ret_status, struct err *err)
+int client_task_delete_request(struct client *c, struct ctx *ctx, const char *id,
+			       const char *exec_id, struct rpc_stream **ret, struct err *err)
 {
 	PB_TASKS(DeleteTaskRequest) task = PB_TASKS_INIT(DELETE_TASK_REQUEST);
 	PB_TASKS(DeleteProcessRequest) process = PB_TASKS_INIT(DELETE_PROCESS_REQUEST);
-	PB_TASKS(DeleteResponse) * resp;
-	int r;
 
-	if (*exec_id) {
-		process.container_id = (char *)id;
-		process.exec_id = (char *)exec_id;
-		r = client_call(c, ctx, PB_TASKS_SERVICE, "DeleteProcess", &process.base, &resp,
-				err);
-	} else {
-		task.container_id = (char *)id;
-		r = client_call(c, ctx, PB_TASKS_SERVICE, "Delete", &task.base, &resp, err);
-	}
+	task.container_id = process.container_id = (char *)id;
+	process.exec_id = (char *)exec_id;
+	return *exec_id ? client_stream(c, ctx, PB_TASKS_SERVICE, "DeleteProcess", &process.base,
+					ret, err)
+			: client_stream(c, ctx, PB_TASKS_SERVICE, "Delete", &task.base, ret, err);
+}
+
+int client_task_delete_receive(struct ctx *ctx, struct rpc_stream *s, uint32_t *ret_status,
+			       struct err *err)
+{
+	PB_TASKS(DeleteResponse) * resp;
+	int r = client_reply(ctx, s, &containerd__services__tasks__v1__delete_response__descriptor,
+			     &resp, err);
+
 	if (r == 0 && ret_status)
 		*ret_status = resp->exit_status;
 	return r;
+}
+
+int client_task_delete(struct client *c, struct ctx *ctx, const char *id, const char *exec_id,
+		       uint32_t *ret_status, struct err *err)
+{
+	struct rpc_stream *s;
+	int r = client_task_delete_request(c, ctx, id, exec_id, &s, err);
+
+	return r < 0 ? r : client_task_delete_receive(ctx, s, ret_status, err);
 }
 
 int client_task_resize(struct client *c, struct ctx *ctx, const char *id, const char *exec_id,

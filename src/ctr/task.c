@@ -188,6 +188,7 @@ static int supervise(struct process *p, int stdin_ended, uint32_t *ret_status, s
 static int stay(struct process *p, struct err *err)
 {
 	int stdin_ended = client_io_stdin_ended_fd(p->io);
+	struct rpc_stream *deletion _cleanup_(rpc_stream_freep) = NULL;
 	uint32_t status = 0;
 	int r;
 
@@ -199,7 +200,13 @@ static int stay(struct process *p, struct err *err)
 	r = supervise(p, stdin_ended, &status, err);
 	if (r < 0)
 		return r;
-	r = client_task_delete(p->c->client, &p->c->ctx, p->id, p->exec_id, NULL, err);
+	r = client_task_delete_request(p->c->client, &p->c->ctx, p->id, p->exec_id, &deletion, err);
+	if (r == 0)
+		r = client_poll(p->c->client, err);
+	/* Meanwhile. */
+	client_io_remove(p->io);
+	if (r == 0)
+		r = client_task_delete_receive(&p->c->ctx, TAKE_PTR(deletion), NULL, err);
 	if (r < 0 && r != -ERR_NOT_FOUND)
 		return err_prefix(err, "delete the process");
 	r = client_io_finish(p->io, err);
