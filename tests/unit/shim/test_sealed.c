@@ -17,6 +17,7 @@
 
 #include "base/fd.h"
 #include "base/path.h"
+#include "shim/runtime.h"
 #include "shim/sealed.h"
 
 static char dir[64], crun[128];
@@ -111,6 +112,34 @@ static void missing_file_is_told(void **state)
 
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
 
+static void copy_made_ahead_is_the_one_that_is_started(void **state)
+{
+	struct sealed s = {false};
+	int fd;
+
+	copy_file("/bin/true", crun);
+	runtime_ahead(crun, &s);
+	assert_true(s.made);
+	fd = s.fd;
+	assert_int_equal(sealed_get(&s, crun), fd);
+	sealed_drop(&s);
+}
+
+static void nothing_is_made_ahead_of_a_program_that_is_started_by_its_path(void **state)
+{
+	struct sealed s = {false};
+	char path[160];
+
+	runtime_ahead(crun, &s); /* is not there */
+	assert_false(s.made);
+	snprintf(path, sizeof(path), "%s/runc", dir);
+	copy_file("/bin/true", path);
+	runtime_ahead(path, &s);
+	assert_false(s.made);
+	runtime_ahead("no-such-program-in-the-path", &s);
+	assert_false(s.made);
+}
+
 static void copy_is_kept_while_the_file_is_the_same(void **state)
 {
 	struct sealed s = {false};
@@ -151,6 +180,8 @@ int main(void)
 		TEST(empty_and_too_large_files_are_left_alone),
 		TEST(program_with_set_id_bits_is_left_alone),
 		TEST(missing_file_is_told),
+		TEST(copy_made_ahead_is_the_one_that_is_started),
+		TEST(nothing_is_made_ahead_of_a_program_that_is_started_by_its_path),
 		TEST(copy_is_kept_while_the_file_is_the_same),
 		TEST(copy_is_made_anew_when_the_file_was_replaced),
 	};
