@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/str.h"
 #include "base/time.h"
+#include "base/trace.h"
 #include "sys/spawn.h"
 
 #define BUSY_TRIES 5 /* while the plugin's file is being written */
@@ -161,6 +162,7 @@ static int run(struct arena *a, const struct invocation *v, const char *path, ch
 	char *argv[] = {(char *)path, NULL};
 	struct spawn_options o = SPAWN_OPTIONS_INIT;
 	int64_t timeout = v->cni->timeout_ns ? v->cni->timeout_ns : CNI_TIMEOUT_NS;
+	TRACE_SPAN("cni", v->command, "type", v->plugin->type);
 	int r;
 
 	o.path = path;

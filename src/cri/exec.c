@@ -463,8 +463,10 @@ static int run(struct exec *x, int32_t *ret_code, struct err *err)
 {
 	int r = may_exec(x->k, err);
 
-	if (r == 0)
-		r = runtime_get(x->ctx, x->c->o.runtime, x->k->o.id, &x->task, err);
+	if (r < 0)
+		return r;
+	runtime_expect(x->c->o.runtime);
+	r = runtime_get(x->ctx, x->c->o.runtime, x->k->o.id, &x->task, err);
 	if (r == 0)
 		r = fifos(x, err);
 	if (r == 0)

@@ -243,8 +243,10 @@ static int exec(struct rpc_call *call, const void *req, struct err *err)
 	sr.stdout = r->stdout;
 	sr.stderr = r->stderr;
 	sr.spec = r->spec;
-	if (e == 0)
+	if (e == 0) {
+		runtime_expect(((struct services *)rpc_data(call))->runtime);
 		e = task_call(rpc_ctx(call), t, "Exec", &sr.base, &EMPTY, NULL, err);
+	}
 	return e < 0 ? e : pb_send_empty(call, err);
 }
 

@@ -56,6 +56,11 @@ int cgroup_cpuset_inherit(struct arena *a, const char *dir);
 int cgroup_attach_self(void);
 /* The same in a thread that nobody waits for. */
 void cgroup_attach_ahead(void);
+/* The same for a daemon: what it pretends to move is a child that has ended. @procs_fd of
+ * cgroup_procs_open(); -ENODEV when its group is gone meanwhile. Any thread. */
+int cgroup_attach_dead(int procs_fd);
+/* To move processes into the group where this one is; a descriptor or -errno. */
+int cgroup_procs_open(void);
 
 /* ---- numbers, version 1 ---- */
 

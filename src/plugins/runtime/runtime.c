@@ -29,9 +29,14 @@
 #include "plugins/runtime/live.h"
 #include "plugins/runtime/shim_log.h"
 #include "protos.h"
+#include "sys/cgroup.h"
+
+#define NO_CGROUP -2
 
 struct runtime {
 	struct live_shims all;
+	atomic_bool ahead; /* a job is at the wait for cgroups, and has the descriptor below */
+	int procs_fd;	   /* of a cgroup; -1 = not open, NO_CGROUP = there is none for us */
 };
 
 static struct task *to_task(struct live_shim *t)
@@ -243,6 +248,31 @@ static void task_bury(struct ctx *ctx, struct live_shim *t)
 
 /* ---- create ---- */
 
+static void expect_job(void *arg)
+{
+	struct runtime *rt = arg;
+	TRACE_SPAN("runtime", "wait for cgroups ahead");
+
+	if (rt->procs_fd == -1) {
+		int fd = cgroup_procs_open();
+		rt->procs_fd = fd < 0 ? NO_CGROUP : fd;
+	}
+	/* Where there is none, or it may not be written to, the runtime waits. */
+	if (rt->procs_fd >= 0 && cgroup_attach_dead(rt->procs_fd) == -ENODEV) {
+		close(rt->procs_fd);
+		rt->procs_fd = -1;
+	}
+	atomic_store(&rt->ahead, false);
+}
+
+void runtime_expect(struct runtime *rt)
+{
+	if (atomic_exchange(&rt->ahead, true))
+		return;
+	if (pool_submit(rt->all.o.pool, expect_job, rt) < 0)
+		atomic_store(&rt->ahead, false);
+}
+
 static int call_create(struct ctx *ctx, struct live_shim *t, const struct runtime_create *c,
 		       const struct mounts *rootfs, const struct bundle *b,
 		       const struct any *options, uint32_t *ret_pid, struct err *err)
@@ -371,6 +401,7 @@ int runtime_create(struct ctx *ctx, struct runtime *rt, const struct runtime_cre
 	struct bundle b;
 	struct live_shim *t;
 	bool started = false;
+	runtime_expect(rt);
 	int r = ctx_namespace(ctx, &ns, err);
 	if (r == 0)
 		r = container_get(ctx, rt->all.o.db, c.id, &ct, err);
@@ -601,6 +632,7 @@ int runtime_new(const struct runtime_options *o, struct runtime **ret, struct er
 	rt->all.noun = "task";
 	rt->all.taken = "";
 	rt->all.bury = task_bury;
+	rt->procs_fd = -1;
 	live_shims_init(&rt->all);
 	*ret = rt;
 	return 0;
@@ -621,5 +653,6 @@ void runtime_free(struct runtime *rt)
 	if (!rt)
 		return;
 	live_shims_destroy(&rt->all);
+	fd_closep(&rt->procs_fd);
 	free(rt);
 }

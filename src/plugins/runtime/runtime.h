@@ -53,6 +53,11 @@ void runtime_disconnect(struct runtime *rt);
 /* After the loop. */
 void runtime_free(struct runtime *rt);
 
+/* Somebody is about to have a runtime move a process into a cgroup: what that has to wait for in
+ * the kernel (sys/cgroup.h) begins now, on a thread of the pool. The sooner the better;
+ * runtime_create() does it, too. */
+void runtime_expect(struct runtime *rt);
+
 struct runtime_create {
 	const char *id;
 	const struct mounts *rootfs;

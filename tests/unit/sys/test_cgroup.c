@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -302,6 +303,25 @@ static void moving_into_the_own_group_changes_nothing(void **state)
 	assert_string_equal(before, after);
 }
 
+static void moving_a_child_that_has_ended_changes_nothing(void **state)
+{
+	struct fixture *f = *state;
+	char *before, *after;
+	int fd = cgroup_procs_open();
+
+	if (fd < 0)
+		return; /* it may not */
+	assert_int_equal(cgroup_text_read(f->a, getpid(), &before), 0);
+	assert_int_equal(cgroup_attach_dead(fd), 0);
+	assert_int_equal(cgroup_attach_dead(fd), 0);
+	assert_int_equal(cgroup_text_read(f->a, getpid(), &after), 0);
+	assert_string_equal(before, after);
+	/* Nothing is left of it, not even for who waits for everything. */
+	assert_int_equal(waitpid(-1, NULL, __WALL | WNOHANG), -1);
+	assert_int_equal(errno, ECHILD);
+	close(fd);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -312,6 +332,7 @@ int main(void)
 		TEST(what_a_mount_does_not_show_is_cut_off),
 		TEST(groups_of_this_process_are_found_or_there_are_none),
 		TEST(moving_into_the_own_group_changes_nothing),
+		TEST(moving_a_child_that_has_ended_changes_nothing),
 		TEST(numbers_of_version_2_are_read),
 		TEST(numbers_of_version_1_are_read),
 		TEST(a_group_that_is_gone_is_an_error),
