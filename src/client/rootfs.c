@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Most often the files lie open in the layers, and are read from there: a mount is much work, and
- * the more of it the more mounts the host has. What takes more than looking from the top layer down
- * is left to the kernel: links, moved directories, copies without data.
+ * the more of it the more mounts the host has. What cannot be told in this way is left to the
+ * kernel.
  *
  * The thread leaves the process's mount namespace for a private copy, so what it mounts is gone
  * with it whatever happens. The paths are somebody else's: they are opened below the root only. */
@@ -14,11 +14,11 @@
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "sys/layers.h"
 #include "sys/mount.h"
 
 #define FILE_MAX ((size_t)4 << 20)
@@ -61,95 +61,25 @@ static int read_files(struct lookup *l)
 	return r < 0 ? r : read_file(l->arena, root, "etc/group", &l->group, &l->err);
 }
 
-/* ---- In the layers ---- */
-
-enum mark { MARK_NONE, MARK_YES, MARK_OTHER };
-
-/* What overlayfs has noted about a file in one of its attributes. */
-static enum mark overlay_mark(int fd, const char *what)
+static void to_spec(const PB_TYPES(Mount) * m, struct mount_spec *ret)
 {
-	static const char *const prefixes[] = {"trusted", "user"};
-
-	for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
-		char name[64], value[2] = "";
-		ssize_t n;
-
-		snprintf(name, sizeof(name), "%s.overlay.%s", prefixes[i], what);
-		n = fgetxattr(fd, name, value, sizeof(value));
-		if (n >= 0 || errno == ERANGE)
-			return n == 1 && value[0] == 'y' ? MARK_YES : MARK_OTHER;
-	}
-	return MARK_NONE;
-}
-
-/* 1 = this layer decides, 0 = those below do, -EAGAIN = not to be told in this way. */
-static int layer_file(struct arena *a, const char *layer, const char *name, char **ret)
-{
-	int root _cleanup_close_ = open(layer, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int etc _cleanup_close_ =
-		root < 0 ? -1
-			 : openat(root, "etc", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	int fd _cleanup_close_ = -1;
-	enum mark opaque;
-	struct stat st;
-	size_t len;
-
-	if (etc < 0)
-		return root >= 0 && errno == ENOENT ? 0 : -EAGAIN;
-	opaque = overlay_mark(etc, "opaque");
-	if (opaque == MARK_OTHER || overlay_mark(etc, "redirect") != MARK_NONE)
-		return -EAGAIN;
-	fd = openat(etc, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	if (fd < 0)
-		return errno != ENOENT ? -EAGAIN : opaque == MARK_YES ? 1 : 0;
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
-	    overlay_mark(fd, "metacopy") != MARK_NONE || overlay_mark(fd, "whiteout") != MARK_NONE)
-		return -EAGAIN;
-	return fd_read_all(a, fd, FILE_MAX, ret, &len) < 0 ? -EAGAIN : 1;
-}
-
-/* The directories of a mount from the top down, NULL-terminated; NULL = not to be told. */
-static char **mount_layers(struct arena *a, const struct client_mounts *mounts)
-{
-	const PB_TYPES(Mount) *m = mounts->n == 1 ? mounts->v[0] : NULL;
-	const char *upper = NULL, *lower = NULL;
-	char *all;
-
-	if (!m || *m->target)
-		return NULL;
-	for (size_t i = 0; i < m->n_options; i++) {
-		upper = str_or(str_skip(m->options[i], "upperdir="), upper);
-		lower = str_or(str_skip(m->options[i], "lowerdir="), lower);
-	}
-	if (!streq(m->type, "overlay"))
-		all = streq(m->type, "bind") ? arena_strdup(a, m->source) : NULL;
-	else if (!lower)
-		all = NULL;
-	else
-		all = upper ? arena_printf(a, "%s:%s", upper, lower) : arena_strdup(a, lower);
-	/* A backslash hides a colon. */
-	return all && !strchr(all, '\\') ? str_split(a, all, ':', NULL) : NULL;
-}
-
-static int layers_read_file(struct arena *a, char *const *layers, const char *name, char **ret)
-{
-	int r = 0;
-
-	*ret = arena_strdup(a, "");
-	for (; *ret && *layers && r == 0; layers++)
-		r = **layers == '/' ? layer_file(a, *layers, name, ret) : -EAGAIN;
-	return !*ret || r < 0 ? -EAGAIN : 0;
+	*ret = (struct mount_spec){.type = m->type,
+				   .source = m->source,
+				   .target = m->target,
+				   .options = m->options,
+				   .n_options = m->n_options};
 }
 
 static int layers_read(struct lookup *l)
 {
-	char **layers = geteuid() == 0 ? mount_layers(l->arena, l->mounts) : NULL;
+	struct mount_spec m;
 	int r;
 
-	if (!layers)
+	if (geteuid() != 0 || l->mounts->n != 1)
 		return -EAGAIN;
-	r = layers_read_file(l->arena, layers, "passwd", &l->passwd);
-	return r < 0 ? r : layers_read_file(l->arena, layers, "group", &l->group);
+	to_spec(l->mounts->v[0], &m);
+	r = layers_file_read(l->arena, &m, "etc", "passwd", FILE_MAX, &l->passwd);
+	return r < 0 ? r : layers_file_read(l->arena, &m, "etc", "group", FILE_MAX, &l->group);
 }
 
 /* ---- In a mount ---- */

@@ -69,6 +69,21 @@ int lease_create(struct ctx *ctx, struct db *db, const char *id, const struct la
 	return in.id ? record_create(ctx, db, &kind, &ch, ret, err) : err_nomem(err);
 }
 
+int lease_tx_create(struct ctx *ctx, struct bolt_tx *tx, const char *id, struct err *err)
+{
+	struct lease in = {.id = id};
+	struct record_change ch = {.in = &in};
+
+	return record_tx_create(ctx, tx, &kind, &ch, err);
+}
+
+int lease_check(struct ctx *ctx, struct db *db, const char *id, struct err *err)
+{
+	struct lease l;
+
+	return record_get(ctx, db, &kind, id, &l, err);
+}
+
 int lease_delete(struct ctx *ctx, struct db *db, const char *id, struct err *err)
 {
 	return record_delete(ctx, db, &kind, id, NULL, err);

@@ -33,6 +33,12 @@ int lease_delete_resource(struct ctx *ctx, struct db *db, const char *id,
 int lease_list_resources(struct ctx *ctx, struct db *db, const char *id,
 			 struct lease_resource **ret, size_t *ret_n, struct err *err) _must_check_;
 
+/* Whether there is one: 0, -ERR_NOT_FOUND. */
+int lease_check(struct ctx *ctx, struct db *db, const char *id, struct err *err) _must_check_;
+
+/* In a write transaction of another noun: makes one without labels. -ERR_ALREADY_EXISTS */
+int lease_tx_create(struct ctx *ctx, struct bolt_tx *tx, const char *id,
+		    struct err *err) _must_check_;
 /* In a write transaction of another noun: adds to ctx->lease when the call carries one.
  * -ERR_NOT_FOUND "lease does not exist". */
 int lease_tx_add(struct ctx *ctx, struct bolt_tx *tx, const char *type, const char *id,

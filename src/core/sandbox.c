@@ -4,6 +4,7 @@
 
 #include "base/str.h"
 #include "core/db_internal.h"
+#include "core/lease.h"
 #include "core/record.h"
 
 #define AT(member) RECORD_AT(sandbox, member)
@@ -58,6 +59,13 @@ static int not_found(struct ctx *ctx, enum record_step step, bool any, const cha
 	return err_set(err, ERR_NOT_FOUND, "bucket \"%s\" not found", id);
 }
 
+/* @arg: whether it comes with a lease. */
+static int sandbox_stored(struct ctx *ctx, struct bolt_tx *tx, const void *old, const void *rec,
+			  void *arg, struct err *err)
+{
+	return arg ? lease_tx_create(ctx, tx, ((const struct sandbox *)rec)->id, err) : 0;
+}
+
 static const struct record_kind kind = {
 	.bucket = {"sandboxes"},
 	.noun = "sandbox",
@@ -69,6 +77,7 @@ static const struct record_kind kind = {
 	.n_fields = ARRAY_LEN(fields),
 	.validate = sandbox_validate,
 	.not_found = not_found,
+	.stored = sandbox_stored,
 };
 
 int sandbox_get(struct ctx *ctx, struct db *db, const char *id, struct sandbox *ret,
@@ -83,10 +92,10 @@ int sandbox_list(struct ctx *ctx, struct db *db, const struct filter *f, struct 
 	return record_list(ctx, db, &kind, f, ret, ret_n, err);
 }
 
-int sandbox_create(struct ctx *ctx, struct db *db, const struct sandbox *in, struct sandbox *ret,
-		   struct err *err)
+static int create(struct ctx *ctx, struct db *db, const struct sandbox *in, bool leased,
+		  struct sandbox *ret, struct err *err)
 {
-	struct record_change ch = {.in = in};
+	struct record_change ch = {.in = in, .arg = leased ? &leased : NULL};
 	int rc = db_check_namespace(ctx, err);
 
 	if (rc < 0)
@@ -94,6 +103,18 @@ int sandbox_create(struct ctx *ctx, struct db *db, const struct sandbox *in, str
 	if (sandbox_validate(in, err) < 0)
 		return err_prefix(err, "failed to validate sandbox");
 	return record_create(ctx, db, &kind, &ch, ret, err);
+}
+
+int sandbox_create(struct ctx *ctx, struct db *db, const struct sandbox *in, struct sandbox *ret,
+		   struct err *err)
+{
+	return create(ctx, db, in, false, ret, err);
+}
+
+int sandbox_create_leased(struct ctx *ctx, struct db *db, const struct sandbox *in,
+			  struct sandbox *ret, struct err *err)
+{
+	return create(ctx, db, in, true, ret, err);
 }
 
 int sandbox_update(struct ctx *ctx, struct db *db, const struct sandbox *in, char *const *paths,

@@ -32,6 +32,9 @@ int sandbox_list(struct ctx *ctx, struct db *db, const struct filter *f, struct 
 /* Validates, sets created_at and updated_at. -ERR_ALREADY_EXISTS. */
 int sandbox_create(struct ctx *ctx, struct db *db, const struct sandbox *s, struct sandbox *ret,
 		   struct err *err) _must_check_;
+/* With a lease of the same id in the same commit. */
+int sandbox_create_leased(struct ctx *ctx, struct db *db, const struct sandbox *s,
+			  struct sandbox *ret, struct err *err) _must_check_;
 /* @paths: labels, labels.K, extensions, extensions.K, runtime, spec; n 0 = all four, and then the
  * runtime's name must be what it was. Extensions that are stored already stay. */
 int sandbox_update(struct ctx *ctx, struct db *db, const struct sandbox *s, char *const *paths,

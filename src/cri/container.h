@@ -4,6 +4,7 @@
 
 #include "cri/internal.h"
 #include "cri/task.h"
+#include "plugins/differ/temp_mount.h"
 
 /* Changes the status: @fn changes a copy (strings in the container's arena), which is written to
  * the disk before anybody sees it. One change at a time; waits for others. Any thread, begun or
@@ -28,6 +29,21 @@ struct cri_io_options;
 int cri_container_io_options(struct ctx *ctx, struct cri *c, struct cri_container *k,
 			     struct cri_io_options *ret, struct err *err) _must_check_;
 
+/* What is read of a container's root file system before it runs. */
+struct cri_rootfs {
+	const char *passwd, *group; /* texts in ctx's arena, "" = absent */
+	struct temp_mount mount;    /* its fd is -1 when it was not needed */
+};
+#define CRI_ROOTFS_INIT ((struct cri_rootfs){.passwd = "", .group = "", .mount = TEMP_MOUNT_INIT})
+
+/* Of the mounts @m of its snapshot; @mounted: whatever it takes to read the files, the whole of it
+ * is wanted. cri_rootfs_done() has to follow on failure, too. */
+int cri_rootfs_open(struct ctx *ctx, const struct mounts *m, bool mounted, struct cri_rootfs *ret,
+		    struct err *err) _must_check_;
+void cri_rootfs_done(struct cri_rootfs *f);
+
+/* Whether the image declares volumes that are to be filled. */
+bool cri_image_has_volumes(const struct cri *c, const json_t *image_config);
 /* What the container's image declares as volumes, with contents copied; before the record is made.
  * *@ret in @a. */
 struct cri_spec_mount;
@@ -40,7 +56,8 @@ int cri_image_mounts(struct ctx *ctx, struct cri *c, struct cri_pod *p,
 		     const CRI(ContainerConfig) * config, const char *const **ret,
 		     struct err *err) _must_check_;
 
-/* Deletes everything of a container but its place in the tables. Absent parts are fine. */
+/* Deletes everything of a container but its place in the tables; ctx's lease is the pod's, which
+ * gives the snapshot up. Absent parts are fine. */
 int cri_container_destroy(struct ctx *ctx, struct cri *c, const char *id, const char *snapshotter,
 			  struct err *err) _must_check_;
 

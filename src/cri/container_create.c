@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* CreateContainer: name, image, snapshot, volumes, spec, record, status, in this order; a failure
- * undoes what was made. */
+ * undoes what was made.
+ *
+ * Until the record is there the lease of the pod holds what is made for it. It is not given up
+ * then, since that would be a commit more: the snapshot leaves the lease when it is removed. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -18,7 +21,6 @@
 #include "cri/restore.h"
 #include "cri/runtime_features.h"
 #include "cri/spec_internal.h"
-#include "plugins/differ/temp_mount.h"
 
 struct create {
 	struct ctx *ctx;
@@ -197,7 +199,7 @@ static int selinux(struct create *s, struct cri_spec_container *in, struct err *
 	return s->k->selinux_label ? 0 : err_nomem(err);
 }
 
-static int spec(struct create *s, int rootfs_fd, struct err *err)
+static int spec(struct create *s, const struct cri_rootfs *rootfs, struct err *err)
 {
 	struct cri_spec_mount *volumes = NULL;
 	struct cri_spec_container in = {
@@ -209,7 +211,8 @@ static int spec(struct create *s, int rootfs_fd, struct err *err)
 		.pod = s->p->config,
 		.pod_id = s->p->o.id,
 		.image = {s->k->config->image->image, json_obj(s->image_spec, "config")},
-		.rootfs_fd = rootfs_fd,
+		.passwd = rootfs->passwd,
+		.group = rootfs->group,
 		.recursive_read_only =
 			s->k->runtime &&
 			cri_runtime_features(s->ctx, s->c, s->k->runtime).recursive_read_only};
@@ -221,7 +224,7 @@ static int spec(struct create *s, int rootfs_fd, struct err *err)
 		r = target_pid(s, &in.target_pid, err);
 	if (r == 0)
 		r = cri_image_volumes(s->ctx, s->c, s->k->o.id, s->k->config, in.image.config,
-				      rootfs_fd, &volumes, &in.n_volumes, err);
+				      rootfs->mount.fd, &volumes, &in.n_volumes, err);
 	in.volumes = volumes;
 	if (r == 0)
 		r = cri_image_mounts(s->ctx, s->c, s->p, s->k->config, &in.image_mounts, err);
@@ -241,12 +244,13 @@ static int spec(struct create *s, int rootfs_fd, struct err *err)
 
 static int spec_with_rootfs(struct create *s, struct err *err)
 {
-	struct temp_mount t = TEMP_MOUNT_INIT;
-	int r = temp_mount(s->ctx, &s->rootfs, &t, err);
+	struct cri_rootfs f = CRI_ROOTFS_INIT;
+	bool volumes = cri_image_has_volumes(s->c, json_obj(s->image_spec, "config"));
+	int r = cri_rootfs_open(s->ctx, &s->rootfs, volumes, &f, err);
 
 	if (r == 0)
-		r = spec(s, t.fd, err);
-	temp_mount_done(&t);
+		r = spec(s, &f, err);
+	cri_rootfs_done(&f);
 	return r < 0 ? err_prefix(err, "failed to generate container \"%s\" spec", s->k->o.id) : 0;
 }
 
@@ -354,12 +358,23 @@ static void give_up(struct create *s)
 
 	if (!s->k)
 		return;
+	bg.lease = s->p->o.id;
 	cri_table_remove(s->c->containers, s->k->o.id);
 	if (s->made && cri_container_destroy(&bg, s->c, s->k->o.id, s->k->snapshotter, &err) < 0)
 		log_error("container %s: what failed to be made could not be removed: %s",
 			  s->k->o.id, err.text);
 	if (s->reserved)
 		cri_table_release(s->c->containers, s->k->o.id);
+}
+
+/* Pods of old daemons have no lease. */
+static int hold(struct create *s, struct lease_guard *ret, struct err *err)
+{
+	*ret = (struct lease_guard){.id = ""};
+	if (lease_check(s->ctx, s->c->o.db, s->p->o.id, NULL) < 0)
+		return lease_guard_begin(s->ctx, s->c->o.db, ret, err);
+	s->ctx->lease = s->p->o.id;
+	return 0;
 }
 
 int cri_create_container(struct rpc_call *call, const void *req, struct err *err)
@@ -378,11 +393,11 @@ int cri_create_container(struct rpc_call *call, const void *req, struct err *err
 		r = cri_table_get(s.c->pods, q->pod_sandbox_id, &p, err);
 	if (r == 0)
 		r = pod_is_ready(p, err);
+	s.p = p;
 	if (r == 0)
-		r = lease_guard_begin(s.ctx, s.c->o.db, &guard, err);
+		r = hold(&s, &guard, err);
 	if (r < 0)
 		return r;
-	s.p = p;
 	r = make(&s, &own, err);
 	if (r < 0)
 		give_up(&s);

@@ -239,7 +239,12 @@ static int remove_container(struct ctx *ctx, struct cri *c, struct cri_container
 	struct cri_pod *p = cri_container_pod(c, k);
 	if (p)
 		nri_event(ctx, c->nri, NRI_REMOVE_CONTAINER, p, k);
-	r = cri_container_destroy(ctx, c, k->o.id, k->snapshotter, err);
+	struct ctx leased = {.arena = ctx->arena,
+			     .ns = ctx->ns,
+			     .lease = k->pod_id,
+			     .deadline = ctx->deadline,
+			     .parent = ctx};
+	r = cri_container_destroy(&leased, c, k->o.id, k->snapshotter, err);
 	if (r == 0) {
 		pthread_mutex_lock(&k->o.lock);
 		k->removed = true;

@@ -54,6 +54,12 @@ static int fill(struct ctx *ctx, int rootfs_fd, const char *path, const char *di
 	return r < 0 ? err_prefix(err, "copy the volume %s of the image", path) : 0;
 }
 
+bool cri_image_has_volumes(const struct cri *c, const json_t *image_config)
+{
+	return !c->config->ignore_image_defined_volumes &&
+	       json_object_size(json_obj(image_config, "Volumes")) > 0;
+}
+
 int cri_image_volumes(struct ctx *ctx, struct cri *c, const char *id,
 		      const CRI(ContainerConfig) * config, const json_t *image_config,
 		      int rootfs_fd, struct cri_spec_mount **ret, size_t *ret_n, struct err *err)
@@ -69,7 +75,7 @@ int cri_image_volumes(struct ctx *ctx, struct cri *c, const char *id,
 	*ret_n = 0;
 	if (!v)
 		return err_nomem(err);
-	if (c->config->ignore_image_defined_volumes)
+	if (!cri_image_has_volumes(c, image_config))
 		return 0;
 	json_object_foreach (declared, path, unused) {
 		char name[CRI_ID_LEN + 1], *root = cri_container_root(c, a, id), *dir;

@@ -86,30 +86,32 @@ static int prepare_dir(const char *dir, struct err *err)
 }
 
 /* cni-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx */
-char *cri_netns_path(struct cri *c, struct arena *a)
+int cri_netns_path(struct cri *c, struct arena *a, char **ret, struct err *err)
 {
 	const char *dir = c->config->netns_mounts_under_state_dir
 				  ? path_join(a, c->o.state, "netns")
 				  : NETNS_DIR;
 	uint8_t b[16];
-	char h[33];
+	char h[33], *path;
 
 	random_bytes(b, sizeof(b));
 	hex_encode(b, sizeof(b), h);
-	return dir ? arena_printf(a, "%s/cni-%.8s-%.4s-%.4s-%.4s-%.12s", dir, h, h + 8, h + 12,
+	path = dir ? arena_printf(a, "%s/cni-%.8s-%.4s-%.4s-%.4s-%.12s", dir, h, h + 8, h + 12,
 				  h + 16, h + 20)
 		   : NULL;
+	if (!path)
+		return err_nomem(err);
+	*ret = path;
+	return 0;
 }
 
-int cri_netns_new(const char *path, int netns_fd, struct err *err)
+int cri_netns_new(struct arena *a, const char *path, int netns_fd, struct err *err)
 {
-	const char *slash = strrchr(path, '/');
+	const char *dir = path_dir(a, path);
 	struct job j = {.fd = -1};
-	char dir[PATH_MAX], from[48];
-	int r;
+	char from[48];
+	int r = dir ? prepare_dir(dir, err) : err_nomem(err);
 
-	snprintf(dir, sizeof(dir), "%.*s", (int)(slash - path), path);
-	r = prepare_dir(dir, err);
 	if (r < 0)
 		return r;
 	if (netns_fd < 0) {

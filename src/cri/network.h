@@ -21,12 +21,12 @@ int cri_network_info(struct ctx *ctx, struct cri_network *n, const char *handler
 int cri_network_set_pod_cidr(struct ctx *ctx, struct cri_network *n, const char *cidrs,
 			     struct err *err) _must_check_;
 
-/* A new path in /var/run/netns (or below the state directory), in @a; nothing is there yet. NULL =
- * no memory. */
-char *cri_netns_path(struct cri *c, struct arena *a);
-/* A network namespace bind mounted at such a path: a new one, or the one of @netns_fd when not -1.
- */
-int cri_netns_new(const char *path, int netns_fd, struct err *err) _must_check_;
+/* A path that no network namespace has yet, in /var/run/netns or below the state directory; in
+ * @a. */
+int cri_netns_path(struct cri *c, struct arena *a, char **ret, struct err *err) _must_check_;
+/* A network namespace bind mounted at such a path: a new one, or the one of @netns_fd when not
+ * -1. */
+int cri_netns_new(struct arena *a, const char *path, int netns_fd, struct err *err) _must_check_;
 /* Unmounts and removes; absent is fine. */
 int cri_netns_remove(const char *path, struct err *err) _must_check_;
 bool cri_netns_exists(const char *path);

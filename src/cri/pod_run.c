@@ -37,7 +37,7 @@ struct run {
 	struct cri *c;
 	struct cri_pod *p;
 	struct sandbox_controller *controller;
-	bool reserved, leased, recorded, network, started;
+	bool reserved, recorded, network, started;
 };
 
 static bool host_namespaces(const CRI(PodSandboxConfig) * c)
@@ -96,7 +96,7 @@ static int record(struct run *r, struct err *err)
 	if (e == 0)
 		e = cri_runtime_options(r->ctx->arena, r->p->runtime, &s.runtime_options, err);
 	if (e == 0)
-		e = sandbox_create(r->ctx, r->c->o.db, &s, &ret, err);
+		e = sandbox_create_leased(r->ctx, r->c->o.db, &s, &ret, err);
 	r->recorded = e == 0;
 	return e;
 }
@@ -119,35 +119,58 @@ static char *id_map(struct arena *a, CRI(IDMapping) * *v, size_t n)
 		      : NULL;
 }
 
+static const CRI(UserNamespace) * userns_wanted(const struct run *r)
+{
+	const CRI(UserNamespace) *u =
+		cri_namespaces(cri_pod_security(r->p->config)->namespace_options)->userns_options;
+
+	return u && u->mode == RUNTIME__V1__NAMESPACE_MODE__POD ? u : NULL;
+}
+
+/* Where the namespaces will be is recorded before they are made, so that a daemon that dies leaves
+ * none that nobody knows. */
+static int name_namespaces(struct run *r, struct err *err)
+{
+	struct cri_pod *p = r->p;
+	char *path, *state;
+	int e = 0;
+
+	if (userns_wanted(r)) {
+		state = cri_pod_state_dir(r->c, r->ctx->arena, p->o.id);
+		p->userns_path =
+			state ? path_join(p->o.arena, state, "pinned-namespaces/user") : NULL;
+		if (!p->userns_path)
+			return err_nomem(err);
+	}
+	if (!p->host_network)
+		e = cri_netns_path(r->c, p->o.arena, &path, err);
+	if (e == 0 && !p->host_network)
+		p->netns_path = path;
+	return e;
+}
+
 /* A user namespace stays by being mounted at a path, too. */
 static int pin_userns(struct run *r, int fd, struct err *err)
 {
-	struct arena *a = r->ctx->arena;
-	char *state = cri_pod_state_dir(r->c, a, r->p->o.id),
-	     *dir = state ? path_join(a, state, "pinned-namespaces") : NULL,
-	     *path = dir ? path_join(a, dir, "user") : NULL;
+	const char *path = r->p->userns_path, *dir = path_dir(r->ctx->arena, path);
 	char from[32];
-	int e = path ? mkdir_p(dir, 0755) : -ENOMEM;
+	int e = dir ? mkdir_p(dir, 0755) : -ENOMEM;
 
 	if (e == 0)
 		e = file_write(AT_FDCWD, path, "", 0, 0444);
 	snprintf(from, sizeof(from), "/proc/self/fd/%d", fd);
 	if (e == 0 && mount(from, path, "none", MS_BIND, NULL) < 0)
 		e = -errno;
-	if (e < 0)
-		return err_errno(err, e, "pin the user namespace of the pod");
-	r->p->userns_path = arena_strdup(r->p->o.arena, path);
-	return r->p->userns_path ? 0 : err_nomem(err);
+	return e < 0 ? err_errno(err, e, "pin the user namespace of the pod") : 0;
 }
 
 static int namespaces(struct run *r, struct err *err)
 {
-	const CRI(UserNamespace) *u =
-		cri_namespaces(cri_pod_security(r->p->config)->namespace_options)->userns_options;
+	const CRI(UserNamespace) *u = userns_wanted(r);
 	_cleanup_close_ int user = -1, net = -1;
 	int e = 0;
 
-	if (u && u->mode == RUNTIME__V1__NAMESPACE_MODE__POD) {
+	if (u) {
 		char *uids = id_map(r->ctx->arena, u->uids, u->n_uids),
 		     *gids = id_map(r->ctx->arena, u->gids, u->n_gids);
 		if (!uids || !gids)
@@ -161,7 +184,7 @@ static int namespaces(struct run *r, struct err *err)
 	}
 	if (e < 0 || r->p->host_network)
 		return e;
-	return cri_netns_new(r->p->netns_path, net, err);
+	return cri_netns_new(r->ctx->arena, r->p->netns_path, net, err);
 }
 
 /* ---- the network ---- */
@@ -309,25 +332,22 @@ static int networked(struct run *r, struct err *err)
 
 static int make(struct run *r, struct err *err)
 {
-	struct lease lease;
 	int e = cri_table_reserve(r->c->pods, r->p->o.name, r->p->o.id, err);
+
+	if (e == 0)
+		runtime_expect(r->c->o.runtime);
 
 	r->reserved = e == 0;
 	if (e == 0)
 		e = cri_controller_of(r->c, r->p, &r->controller, err);
 	if (e == 0)
-		e = lease_create(r->ctx, r->c->o.db, r->p->o.id, &(struct labels){0}, &lease, err);
-	r->leased = e == 0;
+		e = name_namespaces(r, err);
+	if (e == 0)
+		e = record(r, err);
 	if (e < 0)
 		return e;
 	r->ctx->lease = r->p->o.id;
-	/* Recorded before it is made, so that a daemon that dies meanwhile leaves no namespace and
-	 * no network that nobody knows. */
-	if (!r->p->host_network && !(r->p->netns_path = cri_netns_path(r->c, r->p->o.arena)))
-		return err_nomem(err);
-	e = record(r, err);
-	if (e == 0)
-		e = cri_table_add(r->c->starting, &r->p->o, err);
+	e = cri_table_add(r->c->starting, &r->p->o, err);
 	if (e == 0)
 		e = namespaces(r, err);
 	if (e == 0)
@@ -356,7 +376,7 @@ static int undo(struct run *r, struct err *err)
 	e = cri_pod_drop_namespaces(&bg, r->c, r->p, r->network, err);
 	if (e == 0 && r->recorded)
 		e = sandbox_delete(&bg, r->c->o.db, r->p->o.id, err);
-	if (e == 0 && r->leased)
+	if (e == 0 && r->recorded)
 		e = lease_delete(&bg, r->c->o.db, r->p->o.id, err);
 	if (e == 0) {
 		char *state = cri_pod_state_dir(r->c, r->ctx->arena, r->p->o.id);

@@ -42,7 +42,7 @@ struct cri_spec_container {
 	uint32_t target_pid;	/* of namespace mode TARGET, 0 = none */
 	const char *netns_path; /* the pod's, "" = the host's */
 	struct cri_spec_image image;
-	int rootfs_fd; /* the container's root, for users and groups; -1 = not there */
+	const char *passwd, *group; /* text of these files of the container, "" = absent */
 	const char *hostname_path, *hosts_path, *resolv_conf_path, *shm_path; /* on the host */
 	const struct cri_spec_mount *volumes; /* image volumes with their directories on the host */
 	size_t n_volumes;

@@ -23,28 +23,6 @@
 
 /* ---- users ---- */
 
-/* A file of the container's root; "" when it is not there. */
-static int root_file(struct arena *a, int rootfs_fd, const char *path, const char **ret,
-		     struct err *err)
-{
-	char *text;
-	size_t n;
-
-	*ret = "";
-	if (rootfs_fd < 0)
-		return 0;
-	_cleanup_close_ int fd = path_open_in_root(rootfs_fd, path, O_RDONLY | O_NONBLOCK, 0);
-	if (fd < 0)
-		return fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP
-			       ? 0
-			       : err_errno(err, fd, "open %s of the container", path);
-	int r = fd_read_all(a, fd, FILE_MAX, &text, &n);
-	if (r < 0)
-		return err_errno(err, r, "read %s of the container", path);
-	*ret = text;
-	return 0;
-}
-
 /* "user" or "user:group" as it is asked for, "" = nothing is. */
 static int wanted_user(struct arena *a, const CRI(LinuxContainerSecurityContext) * s,
 		       const char **ret_user, const char **ret_whole, struct err *err)
@@ -75,15 +53,11 @@ int spec_part_user(struct arena *a, json_t *spec, const struct cri_spec_containe
 		   struct err *err)
 {
 	const CRI(LinuxContainerSecurityContext) *s = cri_security(in->container);
-	const char *user, *whole, *passwd, *group;
+	const char *user, *whole;
 	struct user_ids ids, of_user = {0};
 	size_t n = 0;
 	int r = wanted_user(a, s, &user, &whole, err);
 
-	if (r == 0)
-		r = root_file(a, in->rootfs_fd, "/etc/passwd", &passwd, err);
-	if (r == 0)
-		r = root_file(a, in->rootfs_fd, "/etc/group", &group, err);
 	if (r < 0)
 		return r;
 	if (str_empty(user)) {
@@ -92,10 +66,10 @@ int spec_part_user(struct arena *a, json_t *spec, const struct cri_spec_containe
 		if (!user)
 			return err_nomem(err);
 	}
-	r = user_resolve(a, whole, passwd, group, &ids, err);
+	r = user_resolve(a, whole, in->passwd, in->group, &ids, err);
 	if (r == 0 &&
 	    s->supplemental_groups_policy != RUNTIME__V1__SUPPLEMENTAL_GROUPS_POLICY__Strict)
-		r = user_resolve(a, user, passwd, group, &of_user, err);
+		r = user_resolve(a, user, in->passwd, in->group, &of_user, err);
 	if (r < 0)
 		return r;
 	uint32_t *gids =

@@ -43,7 +43,8 @@ int cri_status_write(struct arena *a, const char *dir, const struct cri_status *
 		return err_nomem(err);
 	int r = mkdir_p(dir, 0755);
 	if (r == 0)
-		r = file_write_atomic(AT_FDCWD, path, text, strlen(text), 0600, true);
+		r = file_write_atomic(AT_FDCWD, path, text, strlen(text), 0600,
+				      s->started_at || s->finished_at);
 	return r < 0 ? err_errno(err, r, "write %s", path) : 0;
 }
 

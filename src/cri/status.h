@@ -22,7 +22,8 @@ struct cri_status {
 
 Runtime__V1__ContainerState cri_status_state(const struct cri_status *s);
 
-/* @dir is made when absent. fsynced. */
+/* @dir is made when absent. fsynced, unless the container has not been started: if that is lost
+ * with the machine, so is nothing that anybody could still use. */
 int cri_status_write(struct arena *a, const char *dir, const struct cri_status *s,
 		     struct err *err) _must_check_;
 /* -ERR_NOT_FOUND; -ERR_INVALID_ARGUMENT names the file. Strings in @a. */

@@ -35,6 +35,8 @@ static struct cri_config config = {.disable_hugetlb_controller = true,
 				   .enable_unprivileged_icmp = true,
 				   .unset_seccomp_profile = ""};
 static char root[] = "/tmp/cri-spec-XXXXXX";
+static const char passwd_text[] = "root:x:0:0::/:/bin/sh\nbob:x:1000:100::/:/bin/sh\n",
+		  group_text[] = "root:x:0:\nusers:x:100:\nextra:x:50:bob\n";
 
 static json_t *parse(const char *text)
 {
@@ -58,7 +60,6 @@ static void *message(struct arena *a, const char *text, const ProtobufCMessageDe
 static int container(struct arena *a, const char *pod, const char *conf, const char *image,
 		     json_t **ret, struct err *err)
 {
-	_cleanup_close_ int fd = open(root, O_PATH | O_DIRECTORY);
 	json_t *im _cleanup_json_ = parse(image);
 	struct cri_spec_container in = {
 		.config = &config,
@@ -71,7 +72,8 @@ static int container(struct arena *a, const char *pod, const char *conf, const c
 		.pod_pid = 42,
 		.netns_path = "/var/run/netns/x",
 		.image = {"docker.io/library/x:latest", im},
-		.rootfs_fd = fd,
+		.passwd = passwd_text,
+		.group = group_text,
 		.hostname_path = "/p/hostname",
 		.hosts_path = "/p/hosts",
 		.resolv_conf_path = "/p/resolv.conf",
@@ -395,16 +397,12 @@ static void sandbox_holds_namespaces_and_nothing_else(void **state)
 
 static int setup(void **state)
 {
-	static const char passwd[] = "root:x:0:0::/:/bin/sh\nbob:x:1000:100::/:/bin/sh\n",
-			  group[] = "root:x:0:\nusers:x:100:\nextra:x:50:bob\n";
 	char path[128];
 	assert_non_null(mkdtemp(root));
 	snprintf(path, sizeof(path), "%s/etc", root);
 	assert_int_equal(mkdir(path, 0755), 0);
 	snprintf(path, sizeof(path), "%s/etc/passwd", root);
-	assert_int_equal(file_write(AT_FDCWD, path, passwd, sizeof(passwd) - 1, 0644), 0);
-	snprintf(path, sizeof(path), "%s/etc/group", root);
-	return file_write(AT_FDCWD, path, group, sizeof(group) - 1, 0644);
+	return file_write(AT_FDCWD, path, passwd_text, sizeof(passwd_text) - 1, 0644);
 }
 
 static int teardown(void **state)
