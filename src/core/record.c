@@ -93,16 +93,18 @@ int record_read(struct arena *a, const struct record_kind *k, struct bolt_bucket
 		const char *key, void *ret)
 {
 	char *id = arena_strdup(a, key);
+	struct bolt_bucket *at = b;
+	const char *within = "";
 	int rc = b && id ? 0 : -ENOMEM;
 
 	memset(ret, 0, k->size);
 	memcpy((char *)ret + k->key_offset, &id, sizeof(id));
 	EACH_FIELD(f, k)
 	{
-		struct bolt_bucket *at = b;
-
-		if (rc == 0 && *f->bucket)
-			at = bolt_bucket(b, bolt_s(f->bucket));
+		if (rc == 0 && !streq(within, f->bucket)) {
+			at = *f->bucket ? bolt_bucket(b, bolt_s(f->bucket)) : b;
+			within = f->bucket;
+		}
 		if (rc == 0 && at)
 			rc = field_read(a, f, at, ret);
 		else if (f->type == RECORD_STR)

@@ -28,10 +28,10 @@ enum record_type {
 };
 
 struct record_field {
-	char bucket[8];	    /* within the record's; "" = the record's own */
-	char key[12];	    /* also what filters call it, behind bucket */
-	char mask[12];	    /* path that sets it (of a map also PATH.KEY); "" = it never changes */
-	char group[8];	    /* another path that sets it, together with others */
+	char bucket[8]; /* within the record's; "" = the record's own. Those of one come together */
+	char key[12];	/* also what filters call it, behind bucket */
+	char mask[12];	/* path that sets it (of a map also PATH.KEY); "" = it never changes */
+	char group[8];	/* another path that sets it, together with others */
 	char immutable[16]; /* what an update of all must not change, as the error calls it */
 	uint8_t type;
 	bool filter;
