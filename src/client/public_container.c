@@ -81,7 +81,7 @@ static int apply_process(const struct maker *m, json_t *spec, const struct clien
 		r = spec_set_terminal(spec, err);
 	if (r < 0)
 		return r;
-	r = client_rootfs_user(m->k->ctx.arena, NULL, mounts,
+	r = client_rootfs_user(m->k->client, &m->k->ctx, NULL, mounts,
 			       *user ? user : json_str(image->config, "User", ""), &u, err);
 	return r < 0 ? r : spec_set_user(spec, u.uid, u.gid, u.gids, u.n_gids, err);
 }

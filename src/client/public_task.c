@@ -157,7 +157,7 @@ static int exec_user(struct call *k, const PB_CONTAINERS(Container) * c, const c
 	else
 		dir = json_str(json_obj(spec, "root"), "path", "");
 	if (r == 0)
-		r = client_rootfs_user(k->ctx.arena, dir, &mounts, user, &u, &k->err);
+		r = client_rootfs_user(k->client, &k->ctx, dir, &mounts, user, &u, &k->err);
 	return r < 0 ? r : spec_set_user(spec, u.uid, u.gid, u.gids, u.n_gids, &k->err);
 }
 

@@ -168,10 +168,107 @@ static int lookup_mounted(struct lookup *l, struct err *err)
 	return l->result < 0 ? err_copy(err, &l->err) : 0;
 }
 
-int client_rootfs_user(struct arena *a, const char *dir, const struct client_mounts *mounts,
-		       const char *user, struct user_ids *ret, struct err *err)
+/* ---- By the mount manager ---- */
+
+static bool needs_manager(const struct client_mounts *m)
 {
-	struct lookup l = {.arena = a, .mounts = mounts, .dir = dir, .err = ERR_INIT};
+	bool needed = false;
+
+	for (size_t i = 0; i < m->n; i++)
+		needed |= strchr(m->v[i]->type, '/') != NULL;
+	return needed;
+}
+
+/* File systems in files, which a running container may write to, are looked at only. */
+static int files_read_only(struct arena *a, struct client_mounts *m, bool *ret_changed,
+			   struct err *err)
+{
+	PB_TYPES(Mount) **v = arena_new_array(a, PB_TYPES(Mount) *, m->n + 1);
+
+	for (size_t i = 0; v && i < m->n; i++) {
+		PB_TYPES(Mount) *one = arena_new_obj(a, PB_TYPES(Mount));
+		char **options = arena_new_array(a, char *, m->v[i]->n_options + 2);
+		size_t n = 0;
+
+		if (!one || !options)
+			return err_nomem(err);
+		*one = *m->v[i];
+		v[i] = one;
+		if (!str_has_prefix(one->type, "mkfs/"))
+			continue;
+		for (size_t k = 0; k < one->n_options; k++)
+			if (!streq(one->options[k], "rw"))
+				options[n++] = one->options[k];
+		options[n++] = (char *)"ro";
+		options[n++] = (char *)"noload";
+		*ret_changed = true;
+		one->options = options;
+		one->n_options = n;
+	}
+	if (!v)
+		return err_nomem(err);
+	m->v = v;
+	return 0;
+}
+
+static int activate(struct client *c, struct ctx *ctx, const char *name, struct client_mounts *m,
+		    struct err *err)
+{
+	PB_MOUNTS(ActivateRequest) req = PB_MOUNTS_INIT(ACTIVATE_REQUEST);
+	PB_MOUNTS(ActivateResponse) * resp;
+	int r;
+
+	req.name = (char *)name;
+	req.mounts = m->v;
+	req.n_mounts = m->n;
+	req.temporary = true;
+	r = client_call(c, ctx, PB_MOUNTS_SERVICE, "Activate", &req.base, &resp, err);
+	if (r < 0)
+		return r;
+	if (!resp->info)
+		return err_set(err, ERR_INTERNAL, "activation came empty");
+	*m = (struct client_mounts){resp->info->system, resp->info->n_system};
+	return 0;
+}
+
+static int lookup_managed(struct client *c, struct ctx *ctx, struct lookup *l, struct err *err)
+{
+	PB_MOUNTS(DeactivateRequest) req = PB_MOUNTS_INIT(DEACTIVATE_REQUEST);
+	struct client_mounts m = *l->mounts;
+	struct err e = ERR_INIT, late = ERR_INIT;
+	bool changed = false;
+	unsigned char bytes[8];
+	char hex[2 * sizeof(bytes) + 1];
+	int r;
+
+	random_bytes(bytes, sizeof(bytes));
+	hex_encode(bytes, sizeof(bytes), hex);
+	req.name = arena_printf(ctx->arena, "rootfs-%s", hex);
+	if (!req.name)
+		return err_nomem(err);
+	r = files_read_only(ctx->arena, &m, &changed, err);
+	if (r == 0)
+		r = activate(c, ctx, req.name, &m, changed ? &e : err);
+	/* One that was never written to has to be made first. */
+	if (r < 0 && changed) {
+		m = *l->mounts;
+		r = activate(c, ctx, req.name, &m, err);
+	}
+	if (r < 0)
+		return r;
+	l->mounts = &m;
+	r = lookup_mounted(l, err);
+	if (client_call(c, ctx, PB_MOUNTS_SERVICE, "Deactivate", &req.base, NULL, &late) < 0 &&
+	    r == 0)
+		r = err_copy(err, &late);
+	return r;
+}
+
+int client_rootfs_user(struct client *c, struct ctx *ctx, const char *dir,
+		       const struct client_mounts *mounts, const char *user, struct user_ids *ret,
+		       struct err *err)
+{
+	struct lookup l = {.arena = ctx->arena, .mounts = mounts, .dir = dir, .err = ERR_INIT};
 	int r;
 
 	if (dir) {
@@ -180,7 +277,8 @@ int client_rootfs_user(struct arena *a, const char *dir, const struct client_mou
 	} else {
 		r = layers_read(&l);
 		if (r < 0)
-			r = lookup_mounted(&l, err);
+			r = needs_manager(mounts) ? lookup_managed(c, ctx, &l, err)
+						  : lookup_mounted(&l, err);
 	}
-	return r < 0 ? r : user_resolve(a, user, l.passwd, l.group, ret, err);
+	return r < 0 ? r : user_resolve(ctx->arena, user, l.passwd, l.group, ret, err);
 }

@@ -19,6 +19,7 @@
 #include "cri/container.h"
 #include "cri/image.h"
 #include "cri/spec.h"
+#include "plugins/differ/temp_mount.h"
 #include "plugins/snapshotter/copy.h"
 #include "sys/mount.h"
 
@@ -116,8 +117,10 @@ static bool is_mounted(const char *path)
 	       here.st_dev != above.st_dev;
 }
 
-static int mount_view(const struct mounts *m, const char *target, struct err *err)
+static int mount_view(struct ctx *ctx, const struct mounts *m, const char *target, struct err *err)
 {
+	if (m->n > 1) /* the last stands on the others */
+		return temp_mount_attach(ctx, m, target, err);
 	for (size_t i = 0; i < m->n; i++) {
 		struct mount_spec s = {.type = m->v[i].type,
 				       .source = m->v[i].source,
@@ -164,7 +167,7 @@ static int image_mounted(struct ctx *ctx, struct cri *c, struct cri_pod *p, cons
 		r = snapshot_mounts(ctx, c->o.db, snapshotter, target, &mounts, err);
 	else if (r < 0)
 		r = err_copy(err, &own);
-	return r < 0 ? r : mount_view(&mounts, target, err);
+	return r < 0 ? r : mount_view(ctx, &mounts, target, err);
 }
 
 /* A path in the image, which may have links in it, as a path on the host. */

@@ -146,7 +146,7 @@ static int exec_user(struct ctr *c, const PB_CONTAINERS(Container) * container, 
 	else
 		dir = json_str(json_obj(spec, "root"), "path", "");
 	if (r == 0)
-		r = client_rootfs_user(c->ctx.arena, dir, &mounts, user, &u, err);
+		r = client_rootfs_user(c->client, &c->ctx, dir, &mounts, user, &u, err);
 	return r < 0 ? r : spec_set_user(spec, u.uid, u.gid, u.gids, u.n_gids, err);
 }
 

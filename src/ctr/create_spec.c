@@ -115,7 +115,7 @@ static int apply_user(struct ctr *c, const struct create *k, json_t *spec,
 
 	if (!*user && image)
 		user = json_str(image->config, "User", "");
-	r = client_rootfs_user(c->ctx.arena, image ? NULL : k->ref, mounts, user, &u, err);
+	r = client_rootfs_user(c->client, &c->ctx, image ? NULL : k->ref, mounts, user, &u, err);
 	return r < 0 ? r : spec_set_user(spec, u.uid, u.gid, u.gids, u.n_gids, err);
 }
 

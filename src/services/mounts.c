@@ -65,6 +65,8 @@ static int activate(struct rpc_call *call, const void *req, struct err *err)
 		e = pb_labels_get(ctx->arena, r->labels, r->n_labels, &labels, err);
 	if (e == 0)
 		e = mount_activate(ctx, s->mounts, r->name, &mounts, &labels, &act, err);
+	if (e == 0 && r->temporary)
+		e = mount_activation_bind(ctx->arena, &act, err);
 	if (e == 0)
 		e = to_pb(ctx->arena, &act, &resp.info, err);
 	return e < 0 ? e : rpc_send(call, &resp.base, err);

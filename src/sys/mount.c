@@ -127,6 +127,9 @@ static int plan_make(struct arena *a, const struct mount_spec *m, const char *ta
 	else if (streq(p.type, "rbind"))
 		p.flags |= MS_BIND | MS_REC;
 	for (size_t i = 0; i < m->n_options; i++) {
+		/* Without the device that checks what is read, it is not to be read. */
+		if (str_has_prefix(m->options[i], "X-containerd.dmverity="))
+			return err_set(err, ERR_UNIMPLEMENTED, "mount `%s`: dm-verity", p.source);
 		r = plan_option(&p, m->options[i]);
 		if (r < 0)
 			return err_errno(err, r, "mount `%s`: option `%s`", p.source,
@@ -226,6 +229,14 @@ static int plan_filesystem(struct arena *a, const struct mount_plan *p, struct e
 
 	if (!data)
 		return err_nomem(err);
+	if (p->loop && streq(p->type, "erofs")) {
+		/* Since Linux 6.12 such a file is mounted as it is; "loop" is for older ones. */
+		if (mount(source, p->target, p->type, p->flags, data) == 0)
+			return 0;
+		if (errno != ENOTBLK)
+			return err_errno(err, errno, "mount `%s` (erofs) at `%s`", source,
+					 p->target);
+	}
 	if (p->loop) {
 		r = loop_attach(source, p->flags & MS_RDONLY, loop, &loop_fd);
 		if (r < 0)
@@ -242,6 +253,14 @@ static int plan_filesystem(struct arena *a, const struct mount_plan *p, struct e
 		return err_errno(err, errno, "mount `%s` (%s) at `%s`", p->source, p->type,
 				 p->target);
 	return 0;
+}
+
+/* A lower directory that something is mounted on needs what is mounted. */
+static bool other_device(const char *common, const char *lower)
+{
+	struct stat a, b;
+
+	return stat(common, &a) == 0 && stat(lower, &b) == 0 && a.st_dev != b.st_dev;
 }
 
 /* An overlay whose lower layers are seen through a user namespace's maps. The id-mapped clone of
@@ -279,7 +298,7 @@ static int plan_overlay_idmapped(struct arena *a, const struct mount_plan *p, in
 	data[at] = list;
 	q.data = data;
 
-	r = mount_idmapped_bind(common, p->target, userns);
+	r = mount_idmapped_bind(common, p->target, other_device(common, lowers[0]), userns);
 	if (r < 0)
 		return err_errno(err, r, "id-mapped mount of `%s`", common);
 	r = plan_filesystem(a, &q, err);

@@ -176,14 +176,14 @@ int mount_idmap_in_place(const char *target, bool recursive, int userns_fd)
 	return tree_attach(tree, target);
 }
 
-int mount_idmapped_bind(const char *source, const char *target, int userns_fd)
+int mount_idmapped_bind(const char *source, const char *target, bool recursive, int userns_fd)
 {
-	_cleanup_close_ int tree = tree_clone(source, false);
+	_cleanup_close_ int tree = tree_clone(source, recursive);
 	int r;
 
 	if (tree < 0)
 		return tree;
-	r = tree_idmap(tree, false, userns_fd);
+	r = tree_idmap(tree, recursive, userns_fd);
 	return r < 0 ? r : tree_attach(tree, target);
 }
 

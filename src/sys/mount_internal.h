@@ -40,7 +40,8 @@ char *overlay_common_dir(struct arena *a, const char *const *v, size_t n);
 /* Replaces what is mounted at @target by an id-mapped clone of it. */
 int mount_idmap_in_place(const char *target, bool recursive, int userns_fd) _must_check_;
 /* Mounts an id-mapped clone of the directory @source at @target. */
-int mount_idmapped_bind(const char *source, const char *target, int userns_fd) _must_check_;
+int mount_idmapped_bind(const char *source, const char *target, bool recursive,
+			int userns_fd) _must_check_;
 /* Moves the top mount of @target away from what is mounted below it there, which goes. */
 int mount_drop_below(const char *target) _must_check_;
 

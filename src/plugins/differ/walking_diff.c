@@ -21,6 +21,7 @@
 #include "core/worker.h"
 #include "plugins/differ/temp_mount.h"
 #include "plugins/differ/walking.h"
+#include "plugins/mounts/transform.h"
 
 #define LAYER "application/vnd.oci.image.layer.v1.tar"
 #define LABEL_UNCOMPRESSED "containerd.io/uncompressed"
@@ -102,7 +103,7 @@ static int overlay_readonly(struct arena *a, struct mount *m, struct err *err)
 
 static int other_readonly(struct arena *a, struct mount *m, struct err *err)
 {
-	const char **v = arena_new_array(a, const char *, m->n_options + 1);
+	const char **v = arena_new_array(a, const char *, m->n_options + 2);
 	size_t n = 0;
 
 	if (!v)
@@ -111,6 +112,9 @@ static int other_readonly(struct arena *a, struct mount *m, struct err *err)
 		if (!streq(m->options[i], "rw") && !streq(m->options[i], "ro"))
 			v[n++] = m->options[i];
 	v[n++] = "ro";
+	/* Its journal is for who writes. */
+	if (str_has_prefix(m->type, "mkfs/ext"))
+		v[n++] = "noload";
 	m->options = v;
 	m->n_options = n;
 	return 0;
@@ -120,7 +124,7 @@ static int mount_readonly(struct arena *a, struct mount *m, struct err *err)
 {
 	const char *upper = mount_option_value(m, "upperdir=");
 
-	if (!streq(m->type, "overlay"))
+	if (!streq(mount_plain_type(m->type), "overlay"))
 		return other_readonly(a, m, err);
 	if (!upper || mount_option_value(m, "lowerdir="))
 		return overlay_readonly(a, m, err);

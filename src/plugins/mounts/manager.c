@@ -33,7 +33,7 @@ struct busy {
 
 struct mount_manager {
 	char *dir; /* <state>/t */
-	const char *const *roots;
+	const char *const *roots, *const *handled;
 	struct db *meta; /* that it is registered with; NULL = not */
 	struct bolt *db;
 	pthread_mutex_t gate; /* held to take a name; before `lock` */
@@ -128,12 +128,22 @@ struct activation {
 	struct mount_activation act;
 };
 
+static bool is_handled(const struct mount_manager *m, const char *type)
+{
+	for (const char *const *h = m->handled; h && *h; h++)
+		if (streq(*h, type))
+			return true;
+	return false;
+}
+
 /* All mounts before one with format/ are needed by it; -1: nothing needs the manager. */
-static int64_t count_handled(const struct mounts *in)
+static int64_t count_handled(const struct mount_manager *m, const struct mounts *in)
 {
 	int64_t n = -1;
 	for (size_t i = 0; i < in->n; i++)
-		if (mount_has_format(in->v[i].type))
+		if (is_handled(m, mount_plain_type(in->v[i].type)))
+			n = (int64_t)i + 1;
+		else if (mount_has_format(in->v[i].type))
 			n = (int64_t)i;
 		else if (n < 0 && mount_has_transform(in->v[i].type))
 			n = 0;
@@ -245,7 +255,7 @@ int mount_activate(struct ctx *ctx, struct mount_manager *m, const char *name,
 		   const struct mounts *mounts, const struct labels *labels,
 		   struct mount_activation *ret, struct err *err)
 {
-	int64_t handled = count_handled(mounts);
+	int64_t handled = count_handled(m, mounts);
 	int r = activate_check(ctx, name, mounts, labels, err);
 	if (r < 0)
 		return r;
@@ -262,6 +272,24 @@ int mount_activate(struct ctx *ctx, struct mount_manager *m, const char *name,
 	if (r == 0)
 		*ret = x.act;
 	return r;
+}
+
+int mount_activation_bind(struct arena *a, struct mount_activation *act, struct err *err)
+{
+	if (act->system.n || !act->n_active)
+		return 0;
+	struct mount *m = arena_new_obj(a, struct mount);
+	const char **options = arena_new_array(a, const char *, 1);
+	if (!m || !options)
+		return err_nomem(err);
+	options[0] = "rbind";
+	*m = (struct mount){.type = "bind",
+			    .source = act->active[act->n_active - 1].mount_point,
+			    .target = "",
+			    .options = options,
+			    .n_options = 1};
+	act->system = (struct mounts){m, 1};
+	return 0;
 }
 
 /* ---- deactivate, info, list ---- */
@@ -482,6 +510,7 @@ int mount_manager_open(const struct mount_manager_options *o, struct mount_manag
 	if (!m)
 		return err_nomem(err);
 	m->roots = o->roots;
+	m->handled = o->handled;
 	pthread_mutex_init(&m->gate, NULL);
 	pthread_mutex_init(&m->lock, NULL);
 	int r = open_files(m, o->state, err);

@@ -3,8 +3,9 @@
  * under a name.
  *
  * A list of mounts is activated: those whose type has a prefix (see transform.h) are worked on, and
- * those that a later one refers to with format/ are mounted below <state>/t/<id>/. What is left of
- * the list (`system`) is for the caller to mount. An activation lives until it is deactivated, or
+ * those that a later one refers to with format/, or whose type has a handler, are mounted below
+ * <state>/t/<id>/, with all before them. What is left of the list (`system`) is for the caller to
+ * mount. An activation lives until it is deactivated, or
  * until nothing refers to it: no lease, no label of a live object (containerd.io/gc.ref.mount), and
  * no live object that its own labels name (containerd.io/gc.bref.*).
  *
@@ -27,7 +28,9 @@ struct mount_manager_options {
 	const char *state; /* directory of the plugin */
 	const char *const
 		*roots; /* directories below which mkdir/ and mkfs/ may work; NULL-terminated */
-	struct db *db;	/* whose collections include activations; NULL = none */
+	/* Types that are always mounted here (mount handlers); NULL-terminated; NULL = none. */
+	const char *const *handled;
+	struct db *db; /* whose collections include activations; NULL = none */
 };
 
 struct mount_active {
@@ -60,6 +63,9 @@ struct gc_collector mount_manager_collector(struct mount_manager *m);
 int mount_activate(struct ctx *ctx, struct mount_manager *m, const char *name,
 		   const struct mounts *mounts, const struct labels *labels,
 		   struct mount_activation *ret, struct err *err) _must_check_;
+/* When nothing is left of the list: a bind mount of what was mounted last becomes what is left. */
+int mount_activation_bind(struct arena *a, struct mount_activation *act,
+			  struct err *err) _must_check_;
 /* -ERR_NOT_FOUND; -ERR_FAILED_PRECONDITION while it is being activated. */
 int mount_deactivate(struct ctx *ctx, struct mount_manager *m, const char *name,
 		     struct err *err) _must_check_;

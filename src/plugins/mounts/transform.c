@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -36,6 +38,13 @@ bool mount_has_format(const char *type)
 		type = strchr(type, '/') + 1;
 	}
 	return false;
+}
+
+const char *mount_plain_type(const char *type)
+{
+	while (mount_has_transform(type))
+		type = strchr(type, '/') + 1;
+	return type;
 }
 
 struct transform {
@@ -146,10 +155,11 @@ static int apply_format(struct transform *t, struct err *err)
 static int find_root(const struct transform *t, const char *path, const char **ret_root,
 		     const char **ret_rest, struct err *err)
 {
-	for (const char *const *root = t->roots; *root; root++) {
+	static const char *const anywhere[] = {"", NULL};
+	for (const char *const *root = t->roots ? t->roots : anywhere; *root; root++) {
 		const char *rest = str_skip(path, *root);
 		if (rest && *rest == '/' && rest[1]) {
-			*ret_root = *root;
+			*ret_root = **root ? *root : "/";
 			*ret_rest = rest + 1;
 			return 0;
 		}
@@ -253,19 +263,20 @@ static int apply_mkdir(struct transform *t, struct err *err)
 
 /* ---- mkfs ---- */
 
-/* Bytes, with k, m, g or t for binary multiples. */
-static int parse_size(struct arena *a, const char *text, int64_t *ret, struct err *err)
+int mount_size_parse(const char *text, int64_t *ret, struct err *err)
 {
 	static const char units[] = "kmgt";
-	size_t len = strlen(text);
-	const char *unit = len ? strchr(units, text[len - 1] | 0x20) : NULL;
-	int shift = unit && *unit ? 10 * (int)(unit - units + 1) : 0;
-	char *digits = arena_strndup(a, text, len - (shift > 0));
+	size_t digits = strspn(text, "0123456789");
+	const char *rest = text + digits, *unit = *rest ? strchr(units, *rest | 0x20) : NULL;
+	int shift = unit ? 10 * (int)(unit - units + 1) : 0;
+	char number[24];
 	int64_t n;
-	if (!digits)
-		return err_nomem(err);
-	if (str_to_i64(digits, 10, &n) < 0 || n <= 0 || n > INT64_MAX >> shift)
-		return err_set(err, ERR_INVALID_ARGUMENT, "mkfs: size \"%s\"", text);
+	rest += unit != NULL;
+	bool ok = digits < sizeof(number) &&
+		  (!*rest || !strcasecmp(rest, "b") || (unit && !strcasecmp(rest, "ib")));
+	(void)snprintf(number, sizeof(number), "%.*s", (int)MIN(digits, sizeof(number)), text);
+	if (!ok || str_to_i64(number, 10, &n) < 0 || n <= 0 || n > INT64_MAX >> shift)
+		return err_set(err, ERR_INVALID_ARGUMENT, "size \"%.64s\"", text);
 	*ret = n << shift;
 	return 0;
 }
@@ -338,8 +349,9 @@ static int apply_mkfs(struct transform *t, struct err *err)
 		return err_set(err, ERR_INVALID_ARGUMENT, "mkfs: " OPTION "mkfs.size is missing");
 	if (uuid && strspn(uuid, "0123456789abcdefABCDEF-") != strlen(uuid))
 		return err_set(err, ERR_INVALID_ARGUMENT, "mkfs: uuid \"%s\"", uuid);
-	int r = parse_size(t->ctx->arena, size, &bytes, err);
-	return r < 0 ? r : make_file_system(t, bytes, fs, uuid ? uuid : "", err);
+	int r = mount_size_parse(size, &bytes, err);
+	return r < 0 ? err_prefix(err, "mkfs")
+		     : make_file_system(t, bytes, fs, uuid ? uuid : "", err);
 }
 
 /* ---- all ---- */

@@ -12,9 +12,15 @@
 #include "plugins/mounts/manager.h"
 
 bool mount_has_transform(const char *type);
+/* @type without them: what is mounted in the end. */
+const char *mount_plain_type(const char *type);
 bool mount_has_format(const char *type);
 
-/* @done: the mounts before it. Paths must lie below one of @roots. */
+/* Bytes, with k, m, g or t for binary multiples, which "b" or "ib" may follow.
+ * -ERR_INVALID_ARGUMENT. */
+int mount_size_parse(const char *text, int64_t *ret, struct err *err) _must_check_;
+
+/* @done: the mounts before it. Paths must lie below one of @roots; NULL = anywhere. */
 int mount_transform(struct ctx *ctx, const char *const *roots, const struct mount *in,
 		    const struct mount_active *done, size_t n_done, struct mount *ret,
 		    struct err *err) _must_check_;

@@ -116,6 +116,8 @@ int rootfs_activate(struct ctx *ctx, const struct runtime_options *o, const char
 	}
 	if (r == -ERR_UNIMPLEMENTED)
 		return 0;
+	if (r == 0)
+		r = mount_activation_bind(ctx->arena, &act, &own);
 	if (r < 0) {
 		err_copy(err, &own);
 		return err_prefix(err, "mount root file system of task %s", id);

@@ -81,7 +81,8 @@ static void put(struct fixture *f, const char *layer, const char *name, const ch
 static int look_up(struct fixture *f)
 {
 	struct user_ids u;
-	int r = client_rootfs_user(f->arena, NULL, &f->list, "alice", &u, NULL);
+	struct ctx ctx = {.arena = f->arena, .ns = "", .lease = ""};
+	int r = client_rootfs_user(NULL, &ctx, NULL, &f->list, "alice", &u, NULL);
 
 	return r < 0 ? r : (int)u.uid;
 }

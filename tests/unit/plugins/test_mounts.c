@@ -31,13 +31,14 @@ struct mfix {
 	struct ctx *ctx;
 	struct err *err;
 	char *state, *root;
-	const char *roots[2];
+	const char *roots[2], *handled[2];
 	struct mount_manager *m;
 };
 
 static void manager_open(struct mfix *f)
 {
-	struct mount_manager_options o = {.state = f->state, .roots = f->roots};
+	struct mount_manager_options o = {
+		.state = f->state, .roots = f->roots, .handled = f->handled};
 	assert_ok(mount_manager_open(&o, &f->m, f->err));
 }
 
@@ -359,6 +360,34 @@ static void earlier_mounts_are_mounted_and_the_rest_is_returned(void **state)
 		   "mount \"one\": not found");
 }
 
+static void types_with_a_handler_are_mounted_by_the_manager(void **state)
+{
+	struct mfix *f = *state;
+	struct mount v[2] = {mount_of(f, "tmpfs", "one", OPTIONS("size=1m")),
+			     mount_of(f, "bind", "/tmp", OPTIONS("rbind", "ro"))};
+	struct mount_activation act;
+	NEEDS_ROOT();
+	mount_manager_close(f->m);
+	f->handled[0] = "tmpfs";
+	manager_open(f);
+	assert_ok(activate(f, "a", v, 2, &act));
+	assert_int_equal(act.n_active, 1);
+	assert_true(is_mounted(f, "state/t/1/1"));
+	assert_int_equal(act.system.n, 1);
+	assert_ok(mount_activation_bind(f->a, &act, f->err));
+	assert_string_equal(act.system.v[0].source, "/tmp");
+	/* When nothing is left to be mounted, what was mounted last can be bound. */
+	assert_ok(activate(f, "b", v, 1, &act));
+	assert_int_equal(act.system.n, 0);
+	assert_ok(mount_activation_bind(f->a, &act, f->err));
+	assert_int_equal(act.system.n, 1);
+	assert_string_equal(act.system.v[0].type, "bind");
+	assert_string_equal(act.system.v[0].source, at(f, "state/t/2/1"));
+	assert_int_equal(activate(f, "c", &v[1], 1, &act), -ERR_UNIMPLEMENTED);
+	assert_ok(mount_deactivate(f->ctx, f->m, "a", f->err));
+	assert_ok(mount_deactivate(f->ctx, f->m, "b", f->err));
+}
+
 static void activation_that_fails_leaves_nothing(void **state)
 {
 	struct mfix *f = *state;
@@ -487,6 +516,7 @@ int main(void)
 		T(mkfs_that_cannot_be_made_leaves_no_file),
 		T(plain_mounts_are_left_to_the_caller),
 		T(earlier_mounts_are_mounted_and_the_rest_is_returned),
+		T(types_with_a_handler_are_mounted_by_the_manager),
 		T(activation_that_fails_leaves_nothing),
 		T(busy_mount_stays_activated),
 		T(what_an_earlier_daemon_left_half_done_is_removed),
