@@ -24,7 +24,7 @@
 struct db_snapshotter {
 	struct snapshotter *sn;
 	pthread_rwlock_t lock;
-	pthread_mutex_t commit_lock; /* of a remote one, before all of bolt's */
+	pthread_mutex_t commit_lock; /* of a remote or slow one, before all of bolt's */
 	atomic_bool dirty;	     /* the back end may have more than the records name */
 };
 

@@ -641,9 +641,9 @@ static int commit_tx(struct snapshot_call *c, struct bolt_tx *tx, const char *na
 	return sn->ops->commit(c->ctx, sn, new.name, c->rec.name, rebase, &c->backend_labels, err);
 }
 
-/* For a back end in another process, in three steps: nobody else's update waits for it. Commits of
- * one snapshotter come one after the other, so that a name that was free still is; what is left of
- * one that failed after the second step is collected. */
+/* For a back end in another process, or one with much to do, in three steps: nobody else's update
+ * waits for it. Commits of one snapshotter come one after the other, so that a name that was free
+ * still is; what is left of one that failed after the second step is collected. */
 struct remote_commit {
 	struct snapshot_call *c;
 	const char *name, *rebase;
@@ -729,7 +729,8 @@ int snapshot_commit(struct ctx *ctx, struct db *db, const char *snapshotter, con
 	if (rc == 0)
 		rc = ctx_check(ctx, err);
 	if (rc == 0)
-		rc = c.s->sn->remote ? commit_remote(&c, name, err) : commit(&c, name, err);
+		rc = c.s->sn->remote || c.s->sn->slow_commit ? commit_remote(&c, name, err)
+							     : commit(&c, name, err);
 	if (rc < 0)
 		return rc;
 	db_mark_dirty(db, false);

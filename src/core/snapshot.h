@@ -70,6 +70,7 @@ struct snapshotter {
 	 * say -ERR_ALREADY_EXISTS to a prepare with the label containerd.io/snapshot.ref when it
 	 * has, or can get, that snapshot by itself. */
 	bool remote;
+	bool slow_commit; /* no transaction is held over a commit either */
 };
 
 int snapshot_stat(struct ctx *ctx, struct db *db, const char *snapshotter, const char *key,

@@ -320,6 +320,7 @@ PRESENT(service_snapshots_service)
 PRESENT(lease_manager)
 PRESENT(shim_manager)
 PRESENT(sandbox_store_local)
+PRESENT(mount_handler_erofs)
 
 /* ---- classes ---- */
 
@@ -432,6 +433,23 @@ static void mounts_stop(void *p)
 	mount_manager_close(p);
 }
 
+/* A handler's id is the type that it serves. */
+static const char *const *mount_handlers(struct plugin_init *in)
+{
+	const char **v = NULL;
+	size_t n = 0, cap = 0;
+	for (const struct plugin_state *s = NULL;
+	     (s = plugin_next(in->set, PLUGIN_TYPE("mount-handler.v1"), s));) {
+		const char **grown = arena_grow(in->arena, v, &cap, n + 2, sizeof(*v));
+		if (!grown)
+			break;
+		v = grown;
+		v[n++] = s->plugin->id;
+		v[n] = NULL;
+	}
+	return v;
+}
+
 int plugin_mount_manager_bolt_init(struct plugin_init *in, struct err *err)
 {
 	struct daemon *d = daemon_of(in);
@@ -440,7 +458,10 @@ int plugin_mount_manager_bolt_init(struct plugin_init *in, struct err *err)
 		return err_nomem(err);
 	roots[0] = in->config->root;
 	roots[1] = in->config->state;
-	struct mount_manager_options o = {.state = in->state, .roots = roots, .db = d->services.db};
+	struct mount_manager_options o = {.state = in->state,
+					  .roots = roots,
+					  .handled = mount_handlers(in),
+					  .db = d->services.db};
 	int r = mount_manager_open(&o, &d->services.mounts, err);
 	if (r < 0)
 		return r;
@@ -730,6 +751,8 @@ static int unpack_rules(struct plugin_init *in, struct transfer_options *o, stru
 
 int plugin_transfer_local_init(struct plugin_init *in, struct err *err)
 {
+	/* The latter knows stream processors. */
+	static const char *const erofs_differs[] = {"erofs", "walking", NULL};
 	struct daemon *d = daemon_of(in);
 	struct transfer_options o = {
 		.db = d->services.db,
@@ -763,6 +786,8 @@ int plugin_transfer_local_init(struct plugin_init *in, struct err *err)
 	}
 	o.differs = d->services.differs ? d->services.differs : own;
 	r = unpack_rules(in, &o, err);
+	if (r == 0 && has_plugin(in, PLUGIN_TYPE("differ.v1"), "erofs"))
+		r = differs_load(in, erofs_differs, &o.erofs_differs, err);
 	if (r == 0)
 		r = remotes_load(in, &o, err);
 	if (r < 0)

@@ -65,3 +65,12 @@ struct processors;
 /* io.containerd.differ.v1.walking. @processors is borrowed, may be NULL. */
 int walking_new(struct db *db, const struct processors *processors, struct differ **ret,
 		struct err *err) _must_check_;
+
+struct erofs_differ_options {
+	const char *const *mkfs_options; /* NULL-terminated or NULL; outlives the differ */
+	bool tar_index; /* images are an index and the layer's tar: see erofs_probe() */
+};
+
+/* io.containerd.differ.v1.erofs. */
+int erofs_differ_new(struct db *db, const struct erofs_differ_options *o, struct differ **ret,
+		     struct err *err) _must_check_;

@@ -274,7 +274,7 @@ int mount_size_parse(const char *text, int64_t *ret, struct err *err)
 	rest += unit != NULL;
 	bool ok = digits < sizeof(number) &&
 		  (!*rest || !strcasecmp(rest, "b") || (unit && !strcasecmp(rest, "ib")));
-	(void)snprintf(number, sizeof(number), "%.*s", (int)MIN(digits, sizeof(number)), text);
+	(void)snprintf(number, sizeof(number), "%.*s", (int)MIN(digits, sizeof(number) - 1), text);
 	if (!ok || str_to_i64(number, 10, &n) < 0 || n <= 0 || n > INT64_MAX >> shift)
 		return err_set(err, ERR_INVALID_ARGUMENT, "size \"%.64s\"", text);
 	*ret = n << shift;

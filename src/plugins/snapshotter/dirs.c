@@ -17,6 +17,7 @@ struct snapdirs {
 	int fd;
 	pthread_mutex_t lock;
 	struct snapdir_temp *working; /* lock */
+	void (*release)(int dirfd, const char *name);
 };
 
 struct id_name {
@@ -77,6 +78,18 @@ void snapdirs_free(struct snapdirs *d)
 int snapdirs_fd(const struct snapdirs *d)
 {
 	return d->fd;
+}
+
+void snapdirs_set_release(struct snapdirs *d, void (*release)(int dirfd, const char *name))
+{
+	d->release = release;
+}
+
+static int tree_remove(struct snapdirs *d, const char *name)
+{
+	if (d->release)
+		d->release(d->fd, name);
+	return rm_rf(d->fd, name);
 }
 
 /* ---- Names in work (with the lock) ---- */
@@ -165,7 +178,7 @@ void snapdirs_abort(struct snapdirs *d, struct snapdir_temp *t)
 {
 	if (!t->name[0])
 		return;
-	(void)rm_rf(d->fd, t->name); /* what stays is garbage for a cleanup */
+	(void)tree_remove(d, t->name); /* what stays is garbage for a cleanup */
 	MUTEX_GUARD(&d->lock);
 	working_drop(d, t);
 }
@@ -187,7 +200,7 @@ int snapdirs_remove(struct snapdirs *d, uint64_t id, struct err *err)
 			return err_errno(err, r, "remove `snapshots/%s`", from.text);
 		working_add(d, &t);
 	}
-	r = rm_rf(d->fd, t.name);
+	r = tree_remove(d, t.name);
 	{
 		MUTEX_GUARD(&d->lock);
 		working_drop(d, &t);
@@ -297,7 +310,7 @@ int snapdirs_cleanup(struct ctx *ctx, struct snapdirs *d, struct storage *st, st
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < n; i++) {
-		r = rm_rf(d->fd, v[i].name);
+		r = tree_remove(d, v[i].name);
 		if (r < 0 && first == 0)
 			first = err_errno(err, r, "remove `snapshots/%s`", v[i].name);
 		MUTEX_GUARD(&d->lock);

@@ -31,6 +31,9 @@ struct snapdir_temp {
 int snapdirs_new(const char *root, struct snapdirs **ret, struct err *err) _must_check_;
 void snapdirs_free(struct snapdirs *d);
 int snapdirs_fd(const struct snapdirs *d); /* of snapshots/, borrowed */
+/* Is called with a directory (relative to @dirfd) that is about to be removed, without the lock;
+ * before the directories are used. */
+void snapdirs_set_release(struct snapdirs *d, void (*release)(int dirfd, const char *name));
 
 /* Makes new-<random> with @mode. */
 int snapdirs_begin(struct snapdirs *d, mode_t mode, struct snapdir_temp *t,

@@ -21,10 +21,9 @@
 #include "base/str.h"
 #include "plugins/snapshotter/dirs.h"
 #include "plugins/snapshotter/overlay_check.h"
+#include "plugins/snapshotter/top.h"
 
 #define LABEL_UPPERDIR "containerd.io/snapshot/overlay.upperdir"
-#define LABEL_UIDMAP "containerd.io/snapshot/uidmapping"
-#define LABEL_GIDMAP "containerd.io/snapshot/gidmapping"
 
 struct overlayfs {
 	struct snapshotter s;
@@ -43,7 +42,7 @@ static struct overlayfs *overlayfs_of(const struct snapshotter *s)
 
 static char *path_of(struct arena *a, const struct overlayfs *o, uint64_t id, const char *leaf)
 {
-	return arena_printf(a, "%s/snapshots/%llu/%s", o->root, (unsigned long long)id, leaf);
+	return snapdir_path(a, o->root, id, leaf);
 }
 
 /* ---- Looking ---- */
@@ -254,59 +253,6 @@ static int overlayfs_mounts(struct ctx *ctx, struct snapshotter *s, const char *
 
 /* ---- Making ---- */
 
-/* Host id of the container's id 0 in "ctr:host:len[,...]"; false when there is none. */
-static bool map_root(struct arena *a, const char *map, uint32_t *ret)
-{
-	size_t n = 0, m;
-	char **parts = map ? str_split(a, map, ',', &n) : NULL;
-
-	for (size_t i = 0; parts && i < n; i++) {
-		char **v = str_split(a, parts[i], ':', &m);
-		uint64_t ctr, host, len;
-
-		if (!v || m != 3 || str_to_u64(v[0], 10, &ctr) < 0 ||
-		    str_to_u64(v[1], 10, &host) < 0 || str_to_u64(v[2], 10, &len) < 0 ||
-		    host >= UINT32_MAX)
-			return false;
-		if (ctr == 0 && len > 0) {
-			*ret = (uint32_t)host;
-			return true;
-		}
-	}
-	return false;
-}
-
-/* The new layer's top directory looks like the parent's, for it is what the top of the mounted
- * overlay looks like. */
-static int top_fit(struct ctx *ctx, const struct overlayfs *o, const struct storage_snapshot *s,
-		   int dirfd, const char *name, struct err *err)
-{
-	const char *uids = labels_get(&s->labels, LABEL_UIDMAP);
-	const char *gids = labels_get(&s->labels, LABEL_GIDMAP);
-	uint32_t uid = 0, gid = 0;
-	struct stat st;
-	char *parent;
-
-	if (s->n_parents) {
-		parent = path_of(ctx->arena, o, s->parent_ids[0], "fs");
-		if (!parent)
-			return err_nomem(err);
-		if (stat(parent, &st) < 0)
-			return err_errno(err, errno, "failed to stat parent `%s`", parent);
-		if (fchmodat(dirfd, name, st.st_mode & 07777, 0) < 0)
-			return err_errno(err, errno, "chmod `%s`", name);
-	}
-	if (map_root(ctx->arena, uids, &uid) && map_root(ctx->arena, gids, &gid)) {
-		st.st_uid = uid;
-		st.st_gid = gid;
-	} else if (!s->n_parents) {
-		return 0;
-	}
-	if (fchownat(dirfd, name, st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW) < 0)
-		return err_errno(err, errno, "failed to chown `%s`", name);
-	return 0;
-}
-
 static int layer_fill(struct ctx *ctx, const struct overlayfs *o, const struct storage_snapshot *s,
 		      const char *temp, struct err *err)
 {
@@ -320,7 +266,7 @@ static int layer_fill(struct ctx *ctx, const struct overlayfs *o, const struct s
 	if (s->kind == SNAPSHOT_ACTIVE &&
 	    (mkdirat(fd, "work", 0711) < 0 || fchmodat(fd, "work", 0711, 0) < 0))
 		return err_errno(err, errno, "make directory `%s/work`", temp);
-	return top_fit(ctx, o, s, fd, "fs", err);
+	return top_fit(ctx, o->root, s, fd, "fs", err);
 }
 
 static int layer_make(struct ctx *ctx, const struct overlayfs *o, const struct storage_snapshot *s,
@@ -359,21 +305,6 @@ static int overlayfs_prepare(struct ctx *ctx, struct snapshotter *s, enum snapsh
 	return r;
 }
 
-/* A layer that gets its parent only now gets what it would have got when it was made. */
-static int rebase(struct ctx *ctx, const struct overlayfs *o, uint64_t id,
-		  const struct snapshot_info *info, const char *parent, struct err *err)
-{
-	struct storage_snapshot s = {.labels = info->labels, .n_parents = 1};
-	const char *top = path_of(ctx->arena, o, id, "fs");
-	struct snapshot_info below;
-	uint64_t parent_id;
-	int r = top ? storage_info(ctx, o->storage, parent, &parent_id, &below, NULL, err)
-		    : err_nomem(err);
-
-	s.parent_ids = &parent_id;
-	return r < 0 ? r : top_fit(ctx, o, &s, AT_FDCWD, top, err);
-}
-
 static int overlayfs_commit(struct ctx *ctx, struct snapshotter *s, const char *name,
 			    const char *key, const char *parent, const struct labels *labels,
 			    struct err *err)
@@ -387,7 +318,7 @@ static int overlayfs_commit(struct ctx *ctx, struct snapshotter *s, const char *
 	if (r >= 0 && info.kind == SNAPSHOT_ACTIVE)
 		r = usage_of(ctx, o, id, &u, err);
 	if (r >= 0 && info.kind == SNAPSHOT_ACTIVE && !*info.parent && !str_empty(parent))
-		r = rebase(ctx, o, id, &info, parent, err);
+		r = top_rebase(ctx, o->root, o->storage, id, &info.labels, parent, err);
 	if (r < 0)
 		return r;
 	r = storage_commit(ctx, o->storage, key, name, parent, labels, u, err);

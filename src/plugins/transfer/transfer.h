@@ -43,6 +43,7 @@ struct transfer_options {
 	size_t n_rules;
 	bool check_platform; /* rules are about a platform as a whole, not only its system */
 	const struct differs *differs; /* unpack, unless a rule names others; borrowed */
+	struct differs erofs_differs;  /* for the snapshotter erofs, likewise; none = the above */
 	const char **annotated;	       /* snapshotters that are told what image a layer is of */
 	size_t n_annotated;
 	struct image_verifier *verifier; /* of pulls, borrowed; NULL = none */

@@ -87,6 +87,8 @@ static const struct differs *differs_of(const struct unpack *u)
 	for (size_t i = 0; i < o->n_rules; i++)
 		if (streq(o->rules[i].snapshotter, u->snapshotter) && o->rules[i].differs.n)
 			return &o->rules[i].differs;
+	if (!o->n_rules && o->erofs_differs.n && streq(u->snapshotter, "erofs"))
+		return &o->erofs_differs;
 	return o->differs ? o->differs : &none;
 }
 
