@@ -8,7 +8,7 @@
 static const struct ctr_flag convert_flags[] = {
 	{"uncompress", 0, CTR_BOOL, "convert compressed layers to plain tar layers"},
 	{"oci", 0, CTR_BOOL, "convert Docker media types to OCI's"},
-	{"erofs", 0, CTR_STRING, "not implemented: convert layers to EROFS, raw or zstd"},
+	{"erofs", 0, CTR_STRING, "convert layers to EROFS images: raw or zstd"},
 	{"erofs-compressors", 0, CTR_STRING, "with --erofs: compressors of the file system"},
 	{"erofs-mkfs-options", 0, CTR_STRING, "with --erofs: options of mkfs.erofs"},
 	{"platform", 0, CTR_STRINGS,
@@ -36,6 +36,19 @@ static int read_platforms(struct ctr *c, struct convert_options *o, struct err *
 	return r;
 }
 
+static const char *const *words_of(struct arena *a, const char *text, size_t *ret_n)
+{
+	char *copy = arena_strdup(a, text), *save = NULL;
+	const char **v = arena_new_array(a, const char *, strlen(text) / 2 + 2);
+
+	*ret_n = 0;
+	if (!copy || !v)
+		return NULL;
+	for (char *w = strtok_r(copy, " \t\n", &save); w; w = strtok_r(NULL, " \t\n", &save))
+		v[(*ret_n)++] = w;
+	return v;
+}
+
 static int read_options(struct ctr *c, struct convert_options *ret, struct err *err)
 {
 	const char *erofs = ctr_string(c, "erofs");
@@ -46,8 +59,13 @@ static int read_options(struct ctr *c, struct convert_options *ret, struct err *
 	if (ctr_is_set(c, "erofs") && !streq(erofs, "raw") && !streq(erofs, "zstd"))
 		return err_set(err, ERR_INVALID_ARGUMENT,
 			       "unsupported erofs format \"%s\", supported: raw, zstd", erofs);
-	if (ctr_is_set(c, "erofs"))
-		return err_set(err, ERR_UNIMPLEMENTED, "images convert --erofs");
+	o.erofs = ctr_is_set(c, "erofs");
+	o.erofs_zstd = o.erofs && streq(erofs, "zstd");
+	o.erofs_compressors = ctr_string(c, "erofs-compressors");
+	o.erofs_options =
+		words_of(c->ctx.arena, ctr_string(c, "erofs-mkfs-options"), &o.n_erofs_options);
+	if (!o.erofs_options)
+		return err_nomem(err);
 	r = read_platforms(c, &o, err);
 	if (r == 0)
 		*ret = o;

@@ -4,6 +4,8 @@
  * the references to changed children are replaced: the garbage collector follows these. */
 #include "ctr/convert.h"
 
+#include "core/erofs.h"
+#include "ctr/convert_erofs.h"
 #include "ctr/recompress.h"
 #include "oci/manifest.h"
 #include "oci/platform.h"
@@ -16,6 +18,8 @@
 struct converter {
 	struct ctr *c;
 	const struct convert_options *o;
+	struct digest diff_id; /* of the last layer that became an EROFS image; "" = none did */
+	struct erofs_trees *trees;
 };
 
 struct document {
@@ -185,6 +189,33 @@ static int convert_child(struct converter *k, struct document *doc, json_t *d, c
 
 /* ---- Kinds of content ---- */
 
+static int layer_labels(struct converter *k, const struct descriptor *d, struct labels *ret,
+			struct err *err)
+{
+	int r = client_content_labels(k->c->client, &k->c->ctx, d->digest, ret, err);
+
+	if (r < 0)
+		return err_prefix(err, "layer %s", d->digest);
+	labels_unset(ret, UNCOMPRESSED_LABEL);
+	return 0;
+}
+
+static int convert_layer_erofs(struct converter *k, json_t *j, const struct descriptor *d,
+			       struct err *err)
+{
+	struct digest digest;
+	struct labels labels;
+	int64_t size;
+	int r = layer_labels(k, d, &labels, err);
+
+	if (r == 0)
+		r = convert_erofs_layer(k->c, k->o, k->trees, d, &labels, &digest, &size,
+					&k->diff_id, err);
+	return r < 0 ? r
+		     : set_target(j, k->o->erofs_zstd ? EROFS_MEDIA "+zstd" : EROFS_MEDIA,
+				  digest.text, size, err);
+}
+
 static int convert_layer(struct converter *k, json_t *j, const struct descriptor *d,
 			 bool *ret_changed, struct err *err)
 {
@@ -194,43 +225,143 @@ static int convert_layer(struct converter *k, json_t *j, const struct descriptor
 	int64_t size;
 	int r;
 
+	*ret_changed = k->o->erofs && convert_erofs_takes(d->media_type);
+	if (*ret_changed)
+		return convert_layer_erofs(k, j, d, err);
 	*ret_changed = k->o->uncompress && type;
 	if (!*ret_changed)
 		return 0;
 	ref = arena_printf(k->c->ctx.arena, "convert-uncompress-from-%s", d->digest);
 	if (!ref)
 		return err_nomem(err);
-	r = client_content_labels(k->c->client, &k->c->ctx, d->digest, &labels, err);
-	if (r < 0)
-		return err_prefix(err, "layer %s", d->digest);
-	labels_unset(&labels, UNCOMPRESSED_LABEL);
-	r = recompress_blob(k->c, d, PACK_NONE, ref, &labels, &digest, &size, err);
+	r = layer_labels(k, d, &labels, err);
+	if (r == 0)
+		r = recompress_blob(k->c, d, PACK_NONE, ref, &labels, &digest, &size, err);
 	return r < 0 ? r : set_target(j, type, digest.text, size, err);
+}
+
+/* ---- What an image of EROFS layers says ---- */
+
+static int add_feature(json_t *o, struct err *err)
+{
+	json_t *list = json_arr_make(o, "os.features"), *one;
+	size_t i;
+
+	if (!list)
+		return err_nomem(err);
+	json_array_foreach (list, i, one)
+		if (json_is_string(one) && streq(json_string_value(one), "erofs"))
+			return 0;
+	return json_array_append_new(list, json_string("erofs")) < 0 ? err_nomem(err) : 0;
+}
+
+/* @diff_ids: one a layer, null for those that did not change. */
+static int set_diff_ids(json_t *config, json_t *diff_ids, struct err *err)
+{
+	json_t *have = json_arr(json_obj(config, "rootfs"), "diff_ids"), *id;
+	size_t i;
+
+	if (json_array_size(have) != json_array_size(diff_ids))
+		return err_set(err, ERR_INVALID_ARGUMENT,
+			       "the configuration has %zu diff IDs for %zu layers",
+			       json_array_size(have), json_array_size(diff_ids));
+	json_array_foreach (diff_ids, i, id)
+		if (!json_is_null(id) && json_array_set(have, i, id) < 0)
+			return err_nomem(err);
+	return 0;
+}
+
+static int config_read(struct converter *k, const char *digest, struct document *ret,
+		       struct err *err)
+{
+	struct document doc = {.changed = true};
+	size_t len;
+	char *text;
+	int r = client_content_read(k->c->client, &k->c->ctx, digest, MANIFEST_MAX, &text, &len,
+				    err);
+
+	if (r == 0)
+		r = client_content_labels(k->c->client, &k->c->ctx, digest, &doc.labels, err);
+	if (r == 0)
+		r = json_parse(text, len, &doc.json, err);
+	if (r < 0)
+		return err_prefix(err, "configuration %s", digest);
+	*ret = doc;
+	return 0;
+}
+
+/* The configuration @d of the manifest @doc. */
+static int convert_config(struct converter *k, struct document *doc, json_t *d, json_t *diff_ids,
+			  struct err *err)
+{
+	struct document config _cleanup_(document_done) = {};
+	struct arena *a = k->c->ctx.arena;
+	const char *old = arena_strdup(a, json_str(d, "digest", "")),
+		   *type = arena_strdup(a, json_str(d, "mediaType", ""));
+	bool changed;
+	int r = old && type ? config_read(k, old, &config, err) : err_nomem(err);
+
+	if (r == 0)
+		r = set_diff_ids(config.json, diff_ids, err);
+	if (r == 0)
+		r = add_feature(config.json, err);
+	if (r == 0)
+		r = document_write(k, &config, d, type, &changed, err);
+	if (r < 0)
+		return r;
+	return replace_label(a, &doc->labels, old, GC_REF ".config", json_str(d, "digest", ""),
+			     err);
+}
+
+/* *@ret_erofs: some of them are EROFS images now; @diff_ids gets those. */
+static int convert_layers(struct converter *k, struct document *doc, int depth, json_t *diff_ids,
+			  bool *ret_erofs, struct err *err)
+{
+	struct erofs_trees trees _cleanup_(erofs_trees_done) = {};
+	json_t *layers = json_arr(doc->json, "layers"), *layer;
+	size_t i;
+
+	k->trees = &trees;
+	json_array_foreach (layers, i, layer) {
+		int r;
+
+		k->diff_id.text[0] = 0;
+		r = convert_child(k, doc, layer, arena_printf(k->c->ctx.arena, GC_REF ".l.%zu", i),
+				  depth + 1, err);
+		if (r < 0)
+			return r;
+		*ret_erofs |= *k->diff_id.text != 0;
+		if (json_array_append_new(diff_ids, *k->diff_id.text ? json_string(k->diff_id.text)
+								     : json_null()) < 0)
+			return err_nomem(err);
+	}
+	return 0;
 }
 
 static int convert_manifest(struct converter *k, json_t *j, const struct descriptor *d, int depth,
 			    bool *ret_changed, struct err *err)
 {
 	struct document doc _cleanup_(document_done) = {};
-	struct arena *a = k->c->ctx.arena;
-	json_t *layers, *layer;
-	size_t i;
-	int r;
+	json_t *diff_ids _cleanup_json_ = json_array(), *config;
+	bool erofs = false;
+	int r = diff_ids ? document_read(k, d, &doc, err) : err_nomem(err);
 
-	r = document_read(k, d, &doc, err);
 	if (r == 0)
 		r = document_type(k, &doc, err);
+	if (r == 0)
+		r = convert_layers(k, &doc, depth, diff_ids, &erofs, err);
 	if (r < 0)
 		return r;
-	layers = json_arr(doc.json, "layers");
-	json_array_foreach (layers, i, layer) {
-		r = convert_child(k, &doc, layer, arena_printf(a, GC_REF ".l.%zu", i), depth + 1,
-				  err);
-		if (r < 0)
-			return r;
-	}
-	r = convert_child(k, &doc, json_obj(doc.json, "config"), GC_REF ".config", depth + 1, err);
-	return r < 0 ? r : document_write(k, &doc, j, d->media_type, ret_changed, err);
+	config = json_obj(doc.json, "config");
+	if (erofs)
+		r = convert_config(k, &doc, config, diff_ids, err);
+	if (r == 0)
+		r = convert_child(k, &doc, config, GC_REF ".config", depth + 1, err);
+	if (r == 0)
+		r = document_write(k, &doc, j, d->media_type, ret_changed, err);
+	if (r == 0 && erofs && json_obj(j, "platform"))
+		r = add_feature(json_obj(j, "platform"), err);
+	return r;
 }
 
 static bool platform_wanted(const struct converter *k, const json_t *child)

@@ -9,6 +9,11 @@
 struct convert_options {
 	bool uncompress; /* layers */
 	bool oci;	 /* Docker's media types become OCI's */
+	bool erofs;	 /* layers become EROFS images; @erofs_zstd: compressed as a whole */
+	bool erofs_zstd;
+	const char *erofs_compressors; /* of mkfs.erofs, "" or NULL = none */
+	const char *const *erofs_options;
+	size_t n_erofs_options;
 	const struct platform *platforms;
 	size_t n_platforms; /* of an index only these stay; 0 = all */
 };

@@ -64,18 +64,10 @@ static void *pump_main(void *arg)
 	return NULL;
 }
 
-static int take(void *arg, const void *p, size_t n, struct err *err)
+/* Between @p, which has everything but its thread, and @work. */
+static int run(struct pump *p, int input, int (*work)(void *arg, int input, struct err *err),
+	       void *arg, struct err *err)
 {
-	return client_writer_write(arg, p, n, err);
-}
-
-/* Between @p, which has everything but its thread, and @w. */
-static int run(struct ctr *c, struct pump *p, int input, enum pack_compression compression,
-	       struct client_writer *w, struct err *err)
-{
-	struct recompress_request q = {
-		.input_fd = input, .compression = compression, .write = take, .arg = w};
-	struct pack_result res;
 	pthread_t thread;
 	int r = pthread_create(&thread, NULL, pump_main, p);
 
@@ -83,7 +75,7 @@ static int run(struct ctr *c, struct pump *p, int input, enum pack_compression c
 		close(input);
 		return err_errno(err, r, "start thread");
 	}
-	r = worker_recompress(&c->ctx, &q, &res, err);
+	r = work(arg, input, err);
 	/* The thread, should it still write, sees the end. */
 	close(input);
 	if (r < 0)
@@ -125,21 +117,50 @@ static void close_pump(struct pump *p)
 	arena_free(p->arena);
 }
 
+int blob_feed(struct ctr *c, const struct descriptor *d,
+	      int (*work)(void *arg, int input, struct err *err), void *arg, struct err *err)
+{
+	struct pump p _cleanup_(close_pump) = {.fd = -1};
+	int input, r = open_pump(c, d, &p, &input, err);
+
+	return r < 0 ? r : run(&p, input, work, arg, err);
+}
+
+struct recompression {
+	struct ctr *c;
+	enum pack_compression compression;
+	struct client_writer *w;
+};
+
+static int take(void *arg, const void *p, size_t n, struct err *err)
+{
+	return client_writer_write(arg, p, n, err);
+}
+
+static int recompress(void *arg, int input, struct err *err)
+{
+	struct recompression *x = arg;
+	struct recompress_request q = {
+		.input_fd = input, .compression = x->compression, .write = take, .arg = x->w};
+	struct pack_result res;
+
+	return worker_recompress(&x->c->ctx, &q, &res, err);
+}
+
 int recompress_blob(struct ctr *c, const struct descriptor *d, enum pack_compression compression,
 		    const char *ref, const struct labels *labels, struct digest *ret,
 		    int64_t *ret_size, struct err *err)
 {
-	struct pump p _cleanup_(close_pump) = {.fd = -1};
 	struct client_writer *w _cleanup_(client_writer_freep) = NULL;
+	struct recompression x = {.c = c, .compression = compression};
 	struct err unused = ERR_INIT;
-	int input, r;
+	int r;
 
 	r = client_writer_open(c->client, &c->ctx, ref, &w, err);
 	if (r < 0)
 		return r;
-	r = open_pump(c, d, &p, &input, err);
-	if (r == 0)
-		r = run(c, &p, input, compression, w, err);
+	x.w = w;
+	r = blob_feed(c, d, recompress, &x, err);
 	if (r == 0)
 		r = client_writer_commit(w, labels, ret, ret_size, err);
 	if (r < 0) {
