@@ -50,13 +50,15 @@ static int network_status(struct arena *a, struct cri_pod *p, CRI(PodSandboxStat
 {
 	CRI(PodSandboxNetworkStatus) *n =
 		NEW(a, PodSandboxNetworkStatus, POD_SANDBOX_NETWORK_STATUS);
+	/* The addresses of a pod whose network has gone may be another's by now. */
+	bool none = p->host_network || p->netns_closed;
 	size_t count = 0;
 
 	if (!n)
 		return err_nomem(err);
 	s->network = n;
-	n->ip = (char *)(p->host_network ? "" : str_or(p->ip, ""));
-	while (p->additional_ips && p->additional_ips[count])
+	n->ip = (char *)(none ? "" : str_or(p->ip, ""));
+	while (!none && p->additional_ips && p->additional_ips[count])
 		count++;
 	n->additional_ips = arena_new_array(a, CRI(PodIP) *, count + 1);
 	if (!n->additional_ips)

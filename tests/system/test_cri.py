@@ -360,7 +360,8 @@ def test_addresses_of_pods_that_a_reboot_ended_are_freed(cri):
     run(["umount", info["cniResult"]["Interfaces"]["eth0"]["Sandbox"]])
     cri.daemon.start()
     cri.connect()
-    assert cri.PodSandboxStatus(pod_sandbox_id=p).status.state == cri.pb.SANDBOX_NOTREADY
+    s = cri.PodSandboxStatus(pod_sandbox_id=p).status
+    assert s.state == cri.pb.SANDBOX_NOTREADY and s.network.ip == ""
     for _ in range(2):
         cri.StopPodSandbox(pod_sandbox_id=p)
     assert ip not in taken()
