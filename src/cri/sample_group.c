@@ -40,6 +40,18 @@ char *cri_cgroup_leaf(struct arena *a, const char *cgroups_path)
 	return arena_printf(a, "%.*s-%s.scope", (int)(name - prefix - 1), prefix, name);
 }
 
+/* In a scope of systemd's, crun makes one group more, and sets some limits only there. */
+static const char *inner_stop(const char *leaf, const char *stop, const char *end)
+{
+	static const char inner[] = "/container";
+	size_t n = sizeof(inner) - 1, left = (size_t)(end - stop);
+
+	if (!str_has_suffix(leaf, ".scope") || left < n || memcmp(stop, inner, n) != 0 ||
+	    (left > n && stop[n] != '/'))
+		return stop;
+	return stop + n;
+}
+
 /* Length of @path (up to @end) with @leaf as its last component; 0 when it is not among them. */
 static size_t cut_after(const char *path, const char *end, const char *leaf)
 {
@@ -48,7 +60,7 @@ static size_t cut_after(const char *path, const char *end, const char *leaf)
 	for (const char *p = path; p < end;) {
 		const char *slash = memchr(p, '/', (size_t)(end - p)), *stop = slash ? slash : end;
 		if (n && (size_t)(stop - p) == n && memcmp(p, leaf, n) == 0)
-			return (size_t)(stop - path);
+			return (size_t)(inner_stop(leaf, stop, end) - path);
 		p = slash ? slash + 1 : end;
 	}
 	return 0;

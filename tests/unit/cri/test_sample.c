@@ -303,6 +303,17 @@ static void group_is_found_above_where_a_process_has_moved(void **state)
 	assert_int_equal(cri_cgroup_locate(s->a, "0::/k/pod/abc/init.scope", MOUNTS2, "pod", &d),
 			 0);
 	assert_string_equal(d.dir, "/cg/k/pod");
+	/* The limits that crun sets in systemd's groups are in one more. */
+	assert_int_equal(cri_cgroup_locate(s->a, "0::/p.slice/c-1.scope/container/x\n", MOUNTS2,
+					   "c-1.scope", &d),
+			 0);
+	assert_string_equal(d.dir, "/cg/p.slice/c-1.scope/container");
+	assert_int_equal(cri_cgroup_locate(s->a, "0::/p.slice/c-1.scope/containers\n", MOUNTS2,
+					   "c-1.scope", &d),
+			 0);
+	assert_string_equal(d.dir, "/cg/p.slice/c-1.scope");
+	assert_int_equal(cri_cgroup_locate(s->a, "0::/k/abc/container\n", MOUNTS2, "abc", &d), 0);
+	assert_string_equal(d.dir, "/cg/k/abc");
 	/* Controllers in which the container has no group of its own are not its. */
 	assert_int_equal(
 		cri_cgroup_locate(s->a, "4:memory:/k/abc\n1:cpu:/\n0::/\n", MOUNTS1, "abc", &d), 0);
