@@ -1,11 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
 """crun wants every controller of the kernel mounted somewhere. On a host with version 1 hierarchies, those that are left in the
-version 2 hierarchy are mounted in a hierarchy of their own for the time of the tests; what is mounted stays as it is."""
+version 2 hierarchy are mounted in a hierarchy of their own for the time of the tests; what is mounted stays as it is.
+
+And where the group of a process is, by either version."""
 import os
 import pathlib
 import subprocess
 
 TOP = pathlib.Path("/sys/fs/cgroup")
+UNIFIED = (TOP / "cgroup.controllers").exists()
+
+
+def root(controller):
+    """The hierarchy that has a controller."""
+    return TOP if UNIFIED else TOP / controller
+
+
+def path(pid, controller):
+    """The path of a process's group below the hierarchy's root ("/x/y")."""
+    for line in pathlib.Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        number, names, found = line.split(":", 2)
+        if number == "0" if UNIFIED else controller in names.split(","):
+            return found
+    raise AssertionError(f"no {controller} of process {pid}")
+
+
+def file(pid, controller, v1, v2):
+    """A file of a process's group, which has another name in each version."""
+    return root(controller) / path(pid, controller).lstrip("/") / (v2 if UNIFIED else v1)
+
+
+def directories(group):
+    """All directories of the group "/x/y"."""
+    return [d for r in ([TOP] if UNIFIED else TOP.iterdir()) if (d := r / group.lstrip("/")).is_dir()]
 
 
 def mounted():

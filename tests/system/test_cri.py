@@ -3,11 +3,11 @@
 import json
 import os
 import pathlib
-import subprocess
 
 import grpc
 import pytest
 
+import cgroups
 from cri import cri_daemon, fails
 from harness import run, until
 
@@ -249,9 +249,8 @@ def test_resources_are_applied_and_updated(cri, image):
     res = pb.LinuxContainerResources(memory_limit_in_bytes=64 << 20, cpu_shares=512, cpu_period=100000, cpu_quota=50000, oom_score_adj=500)
     k = cri.start(p, conf, cri.container("c", image, linux=pb.LinuxContainerConfig(resources=res)))
     pid = cri.verbose(k)["pid"]
-    groups = dict(line.split(":", 2)[1:] for line in open(f"/proc/{pid}/cgroup").read().splitlines())
-    limit = pathlib.Path(f"/sys/fs/cgroup/memory{groups['memory']}/memory.limit_in_bytes")
-    assert groups["memory"] == f"/crit/pod1/{k}" and int(limit.read_text()) == 64 << 20
+    limit = cgroups.file(pid, "memory", "memory.limit_in_bytes", "memory.max")
+    assert cgroups.path(pid, "memory") == f"/crit/pod1/{k}" and int(limit.read_text()) == 64 << 20
     assert open(f"/proc/{pid}/oom_score_adj").read() == "500\n"
     cri.UpdateContainerResources(container_id=k, linux=pb.LinuxContainerResources(memory_limit_in_bytes=128 << 20))
     assert int(limit.read_text()) == 128 << 20

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Statistics and metrics of pods and containers by the CRI, beside what the kernel says itself."""
 import json
-import pathlib
 import time
 import urllib.request
 
 import grpc
 import pytest
 
+import cgroups
 from cri import cri_daemon, fails
 from harness import run, until
 
@@ -37,9 +37,8 @@ def image(cri_and_image):
 def parent(name):
     """A group for a pod, as the kubelet makes one."""
     yield f"/{name}"
-    for d in [c / name for c in pathlib.Path("/sys/fs/cgroup").iterdir()]:
-        if d.is_dir():
-            until("the group to be empty", lambda: _rmdir(d), 20)
+    for d in cgroups.directories(name):
+        until("the group to be empty", lambda: _rmdir(d), 20)
 
 
 def _rmdir(d):
@@ -50,16 +49,11 @@ def _rmdir(d):
         return False
 
 
-def group_number(pid, controller, file):
-    """A number of a process's control group, by version 1."""
-    for line in pathlib.Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-        _, names, path = line.split(":", 2)
-        if controller in names.split(","):
-            return int(pathlib.Path(f"/sys/fs/cgroup/{controller}{path}/{file}").read_text())
-    raise AssertionError(f"no {controller}")
-
-
-V1 = pathlib.Path("/sys/fs/cgroup/memory/memory.usage_in_bytes").exists()
+def cpu_time(directory):
+    """Nanoseconds of a group's directory."""
+    if cgroups.UNIFIED:
+        return int((directory / "cpu.stat").read_text().split()[1]) * 1000
+    return int((directory / "cpuacct.usage").read_text())
 
 
 def test_running_container_has_cpu_memory_and_writable_layer(cri, image):
@@ -73,8 +67,7 @@ def test_running_container_has_cpu_memory_and_writable_layer(cri, image):
     assert 0 < s.memory.working_set_bytes.value <= s.memory.usage_bytes.value < 1 << 30
     assert s.memory.available_bytes.value == 0, "there is no limit"
     assert s.memory.page_faults.value > 0
-    if V1:
-        assert s.cpu.usage_core_nano_seconds.value <= group_number(cri.verbose(k)["pid"], "cpuacct", "cpuacct.usage")
+    assert s.cpu.usage_core_nano_seconds.value <= cpu_time(cgroups.file(cri.verbose(k)["pid"], "cpuacct", "", ""))
 
     def rated():
         s = cri.ContainerStats(container_id=k[:12]).stats
@@ -145,8 +138,7 @@ def test_pod_counts_its_group_its_network_and_its_processes(parent, cri, image):
     assert {c.attributes.id for c in s.linux.containers} == {one, two}
     total = s.linux.memory.usage_bytes.value
     assert total >= sum(c.memory.usage_bytes.value for c in s.linux.containers) > 0
-    if V1:
-        assert s.linux.cpu.usage_core_nano_seconds.value <= int(pathlib.Path(f"/sys/fs/cgroup/cpuacct{parent}/cpuacct.usage").read_text())
+    assert s.linux.cpu.usage_core_nano_seconds.value <= cpu_time(cgroups.root("cpuacct") / parent[1:])
     assert s.linux.cpu.usage_core_nano_seconds.value > sum(c.cpu.usage_core_nano_seconds.value for c in s.linux.containers)
     net = s.linux.network.default_interface
     assert net.name == "eth0"
@@ -175,20 +167,25 @@ def test_pod_that_is_stopped_is_unavailable_and_not_listed(cri):
 
 def test_process_that_moves_into_a_group_below_is_still_counted(cri, image):
     """An init system makes groups of its own below its container's."""
-    if not V1:
-        pytest.skip("moves a process in version 1's memory group")
     conf = cri.pod("p")
     p = cri.run_pod(conf)
     k = cri.start(p, conf, cri.container("c", image))
     pid = cri.verbose(k)["pid"]
-    path = next(line.split(":", 2)[2] for line in pathlib.Path(f"/proc/{pid}/cgroup").read_text().splitlines() if ":memory:" in line)
-    below = pathlib.Path(f"/sys/fs/cgroup/memory{path}/below")
+    group = cgroups.file(pid, "memory", "", "")
+    below = group / "below"
     below.mkdir()
     (below / "cgroup.procs").write_text(str(pid))
+    if cgroups.UNIFIED:  # where only a group without processes has controllers for those below it
+        for child in group.joinpath("cgroup.procs").read_text().split():
+            (below / "cgroup.procs").write_text(child)
+        (group / "cgroup.subtree_control").write_text("+memory +pids")
+    usage = below / ("memory.current" if cgroups.UNIFIED else "memory.usage_in_bytes")
     used = cri.ContainerStats(container_id=k).stats.memory.usage_bytes.value
-    assert used >= int((below / "memory.usage_in_bytes").read_text()) and (below / "memory.usage_in_bytes").read_text().strip() != str(used)
+    assert used >= int(usage.read_text()) and usage.read_text().strip() != str(used)
     assert cri.PodSandboxStats(pod_sandbox_id=p).stats.linux.process.process_count.value >= 1
-    (below.parent / "cgroup.procs").write_text(str(pid))
+    if cgroups.UNIFIED:
+        (group / "cgroup.subtree_control").write_text("-memory -pids")
+    (group / "cgroup.procs").write_text(str(pid))
     below.rmdir()
 
 

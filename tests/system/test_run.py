@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+import cgroups
 from harness import Lines, alive, rows, until
 
 
@@ -81,16 +82,6 @@ def test_root_is_read_only_when_asked(ctr, rt, image, name):
     assert p.returncode == 1 and "Read-only file system" in p.stderr
 
 
-def cgroup_file(pid, controller, v1, v2):
-    for line in open(f"/proc/{pid}/cgroup"):
-        number, controllers, path = line.strip().split(":", 2)
-        if controller in controllers.split(","):
-            return pathlib.Path(f"/sys/fs/cgroup/{controller}{path}/{v1}")
-        if number == "0" and pathlib.Path(f"/sys/fs/cgroup{path}/{v2}").exists():
-            return pathlib.Path(f"/sys/fs/cgroup{path}/{v2}")
-    raise AssertionError(f"no {controller} of process {pid}")
-
-
 def task_pid(ctr, name):
     return int([r for r in rows(ctr.out("tasks", "ls")) if r[0] == name][0][1])
 
@@ -98,8 +89,8 @@ def task_pid(ctr, name):
 def test_memory_and_cpu_limits_reach_the_cgroup(ctr, rt, image, name):
     ctr("run", "-d", *rt, "--memory-limit", str(64 << 20), "--cpus", "0.5", image, name, "sleep", "600")
     pid = task_pid(ctr, name)
-    assert cgroup_file(pid, "memory", "memory.limit_in_bytes", "memory.max").read_text().strip() == str(64 << 20)
-    assert cgroup_file(pid, "cpu", "cpu.cfs_quota_us", "cpu.max").read_text().split()[0] == "50000"
+    assert cgroups.file(pid, "memory", "memory.limit_in_bytes", "memory.max").read_text().strip() == str(64 << 20)
+    assert cgroups.file(pid, "cpu", "cpu.cfs_quota_us", "cpu.max").read_text().split()[0] == "50000"
     assert f"/{name}" in open(f"/proc/{pid}/cgroup").read()
 
 
