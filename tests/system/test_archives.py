@@ -96,13 +96,13 @@ def test_an_archive_of_several_images_has_them_all(ctr, busybox_layout, tmp_path
 
 @pytest.mark.parametrize("snapshotter", ["overlayfs", "native"])
 def test_run_unpacks_what_was_imported_without(ctr, busybox_layout, tmp_path, ns, snapshotter):
-    run(["tar", "-C", busybox_layout, "-cf", tmp_path / "plain.tar", "."])
-    ctr("images", "import", "--no-unpack", "--base-name", "localhost/plain", tmp_path / "plain.tar", ns=ns)
+    skopeo(f"oci:{busybox_layout}", f"docker-archive:{tmp_path / 'plain.tar'}:plain:1")
+    ctr("images", "import", "--no-unpack", tmp_path / "plain.tar", ns=ns)
     ref, = ctr.quiet("images", "ls", "-q", ns=ns)
     for _ in range(2):
         assert ctr.out("run", "--rm", "--snapshotter", snapshotter, ref, "unpacks", "echo", "there", ns=ns) == "there\n"
     layers = rows(ctr.out("snapshots", "--snapshotter", snapshotter, "ls", ns=ns))
-    assert layers and all(row["KIND"] == "Committed" for row in layers)
+    assert layers and all(row[-1] == "Committed" for row in layers)
     assert rows(ctr.out("leases", "ls", ns=ns)) == []
 
 
