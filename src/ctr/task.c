@@ -12,6 +12,7 @@
 #include <sys/signalfd.h>
 
 #include "base/fd.h"
+#include "base/time.h"
 #include "client/process.h"
 #include "sys/cgroup.h"
 
@@ -364,7 +365,7 @@ int task_attach(struct ctr *c, const char *id, struct err *err)
 /* ---- Stop ---- */
 
 #define STOP_SIGNAL_LABEL "io.containerd.image.config.stop-signal"
-#define STOP_SECONDS_MAX 86400u
+#define STOP_SECONDS_MAX ((uint64_t)86400)
 
 int task_stop_signal(struct ctr *c, const char *id, int *ret, struct err *err)
 {
@@ -385,16 +386,30 @@ int task_stop_signal(struct ctr *c, const char *id, int *ret, struct err *err)
 	return 0;
 }
 
-/* True when it has ended within the time. */
-static bool wait_for(const struct client_wait *w, uint64_t seconds)
+/* 1 = it has ended within the time, 0 = it has not. */
+static int wait_for(struct client *client, const struct client_wait *w, uint64_t seconds,
+		    struct err *err)
 {
-	struct pollfd f = {.fd = client_wait_fd(w), .events = POLLIN};
-	int r;
+	int64_t end = time_mono() + (int64_t)MIN(seconds, STOP_SECONDS_MAX) * NSEC_PER_SEC;
 
-	do
-		r = poll(&f, 1, (int)(MIN(seconds, (uint64_t)STOP_SECONDS_MAX) * 1000));
-	while (r < 0 && errno == EINTR);
-	return r > 0;
+	for (;;) {
+		struct pollfd f[] = {
+			{.fd = client_wait_fd(w), .events = POLLIN},
+			{.fd = client_poll_fd(client), .events = POLLIN},
+		};
+		int64_t left = MAX(end - time_mono(), (int64_t)0) / NSEC_PER_MSEC;
+		int due = client_poll_timeout(client);
+		int n = poll(f, ARRAY_LEN(f), due < 0 || due > left ? (int)left : due);
+
+		if (n < 0 && errno != EINTR)
+			return err_errno(err, errno, "poll");
+		if (n > 0 && f[0].revents)
+			return 1;
+		if (n == 0 && time_mono() >= end)
+			return 0;
+		if (n >= 0 && client_poll(client, err) < 0)
+			return -(int)err->kind;
+	}
 }
 
 /* What has ended takes no signal, which is fine. */
@@ -416,7 +431,9 @@ static int signal_and_wait(struct ctr *c, const char *id, int signal, uint64_t s
 	r = client_wait_new(c->client, &c->ctx, id, "", &w, err);
 	if (r == 0)
 		r = kill_gently(c, id, signal, false, err);
-	if (r == 0 && !wait_for(w, seconds))
+	if (r == 0)
+		r = wait_for(c->client, w, seconds, err);
+	if (r == 0)
 		r = kill_gently(c, id, SIGKILL, true, err);
 	return r < 0 ? r : client_wait_result(w, &status, err);
 }

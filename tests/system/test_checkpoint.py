@@ -163,12 +163,15 @@ def test_runtime_that_cannot_checkpoint_says_why_and_goes_on(ctr, image, name, t
 # ---- start, stop ----
 
 def test_container_is_stopped_and_started_again(ctr, image, name):
-    start(ctr, image, name, None, "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.02; done")
-    assert ctr.out("containers", "stop", name).split() == [name]
+    start(ctr, image, name, None, "sh", "-c", "rm -f /ready; trap 'rm /ready; exit 0' TERM; touch /ready; while :; do sleep 0.02; done")
+    ready = lambda: ctr("tasks", "exec", "--exec-id", "r", name, "test", "-e", "/ready", check=False).returncode == 0
+    until("the trap", ready)
+    assert ctr.out("containers", "stop", "--time", "1000", name).split() == [name]
     assert status_of(ctr, name) is None
     ctr("containers", "start", "-d", "--null-io", name)
     assert status_of(ctr, name) == "RUNNING"
-    assert ctr.out("containers", "stop", "--time", "60", name).split() == [name]
+    until("the trap", ready)
+    assert ctr.out("containers", "stop", "--time", "1000", name).split() == [name]
     assert ctr.out("containers", "stop", name).split() == [name]  # is stopped
     assert ctr("containers", "stop", "nobody", check=False).returncode == 1
 
