@@ -349,7 +349,8 @@ def test_noise_made_of_good_sessions(world, protocol, route):
 @pytest.mark.parametrize("head", [b"\0" * 100, b"POST /exec/x HTTP/1.1\r\n" + b"A: b\r\n" * 100000, b"POST " + b"/" * (1 << 20), b"POST /exec/x HTTP/1.1\r\nHost",
                                   b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
                                   b"POST /exec/x HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
-                                  b"POST /exec/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFF\r\n"])
+                                  b"POST /exec/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFF\r\n"],
+                         ids=["zeros", "many headers", "a long path", "half a header", "TLS", "HTTP/2", "a long length", "a long chunk"])
 def test_what_is_no_request_costs_its_connection_only(world, head):
     u = world.url()
     host, port = u.split("/")[2].split(":")
