@@ -35,7 +35,8 @@ class World:
         self.cri, self.ns = cri, cri.daemon.netns
         conf = cri.pod("hostile")
         self.pod = cri.run_pod(conf)
-        self.k = cri.start(self.pod, conf, cri.container("c", image))
+        self.k = cri.start(self.pod, conf, cri.container("c", image, ["sh", "-c", "nc -ll -p 80 -e cat & sleep 100000"]))
+        until("the server", lambda: b":80 " in cri.ExecSync(container_id=self.k, cmd=["netstat", "-ltn"]).stdout)
         self.bystander = Spdy(self.ns, self.url()).open_command("stdin", "stdout", "stderr")
         self.bystander.sock.settimeout(None)
         self.count = itertools.count()
