@@ -187,7 +187,7 @@ def swap(tmp_path):
     run(["swapoff", file], timeout=600)
 
 
-def test_swap_is_counted(ctr, image, name, swap):
+def test_swap_is_counted(swap, ctr, image, name):
     script = "head -c 30000000 /dev/zero | tail; sleep 600"
     ctr("run", "-d", "--memory-limit", 16 * MB, image, name, "sh", "-c", script)
     group = group_of(task_pid(ctr, name))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/gc.h"
+#include "core/lease.h"
 #include "core/sandbox.h"
 #include "core/schema.h"
 #include "util.h"
@@ -58,6 +59,26 @@ static void what_was_created_is_read_back(void **state)
 	assert_true(time_cmp(got.created_at, made.created_at) == 0);
 	assert_err(sandbox_create(&f->ctx, f->db, &s, &made, &f->err), ERR_ALREADY_EXISTS,
 		   "sandbox \"s1\": already exists");
+}
+
+static void sandbox_and_its_lease_come_together_or_not_at_all(void **state)
+{
+	struct fix *f = *state;
+	struct sandbox s = sample(f, "s1"), out;
+	struct lease l;
+
+	assert_err(lease_check(&f->ctx, f->db, "s1", &f->err), ERR_NOT_FOUND,
+		   "lease \"s1\": not found");
+	assert_ok(sandbox_create_leased(&f->ctx, f->db, &s, &out, &f->err));
+	assert_ok(lease_check(&f->ctx, f->db, "s1", &f->err));
+	assert_ok(sandbox_delete(&f->ctx, f->db, "s1", &f->err));
+	assert_err(sandbox_create_leased(&f->ctx, f->db, &s, &out, &f->err), ERR_ALREADY_EXISTS,
+		   "lease \"s1\": already exists");
+	assert_err(sandbox_get(&f->ctx, f->db, "s1", &out, &f->err), ERR_NOT_FOUND,
+		   "bucket \"s1\" not found");
+	assert_ok(lease_delete(&f->ctx, f->db, "s1", &f->err));
+	assert_ok(lease_create(&f->ctx, f->db, "s1", NULL, &l, &f->err));
+	assert_ok(sandbox_create(&f->ctx, f->db, &s, &out, &f->err));
 }
 
 static int look_at_record(struct bolt_tx *tx, void *arg, struct err *err)
@@ -241,6 +262,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(what_was_created_is_read_back),
+		T(sandbox_and_its_lease_come_together_or_not_at_all),
 		T(record_has_containerd_s_keys),
 		T(what_is_not_there_is_told_apart),
 		T(what_is_not_valid_is_not_created),
