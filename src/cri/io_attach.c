@@ -17,6 +17,7 @@
 
 #define SH(x) Containerd__Task__V3__##x
 #define BEGIN_NS (30 * NSEC_PER_SEC)
+#define HUNG_UP_NS (5 * NSEC_PER_SEC)
 
 struct attachment {
 	struct ctx *ctx;
@@ -179,6 +180,23 @@ static int round_(struct attachment *t, struct err *err)
 	return 0;
 }
 
+/* A client that hangs up has said all it had to say: what of it is under way goes in, and then its
+ * input ends as if it had said so. */
+static void input_hung_up(struct attachment *t)
+{
+	int64_t until = time_mono() + HUNG_UP_NS;
+
+	while (!cri_flow_ended(&t->in) && time_mono() < until && !t->c->stopping) {
+		struct pollfd v[2];
+		nfds_t n = 0;
+		cri_flow_poll(&t->in, v, &n);
+		if (poll(v, n, CRI_IO_TICK_MS) < 0 && errno != EINTR)
+			break;
+		cri_flow_step(&t->in);
+	}
+	input_ended(t);
+}
+
 /* What came last goes out although the container has ended; a client that does not take it is not
  * waited for long. */
 static void flush_output(struct attachment *t)
@@ -228,6 +246,8 @@ int cri_io_attach(struct ctx *ctx, struct cri *c, struct cri_container *k, struc
 		r = round_(&t, err);
 	if (r == 0)
 		flush_output(&t);
+	if (t.in.buf && !t.ended && !c->stopping)
+		input_hung_up(&t);
 	close_all(&t);
 	return r;
 }
