@@ -279,9 +279,9 @@ def test_kubectl_that_is_killed_ends_its_command(kubectl, pod, start, cri):
     p.stdout.close()
 
 
-SERVER = """mkdir -p /tmp/w; cd /tmp/w; head -c 4194304 /dev/urandom > blob
+SERVER = """mkdir -p /tmp/served; cd /tmp/served; head -c 4194304 /dev/urandom > blob
 printf '#!/bin/sh\\nsha256sum\\n' > sum; chmod +x sum
-httpd -p 8000 -f -h /tmp/w & nc -ll -p 8001 -e cat & nc -ll -p 8002 -e /tmp/w/sum & wait"""
+httpd -p 8000 -f -h /tmp/served & nc -ll -p 8001 -e cat & nc -ll -p 8002 -e /tmp/served/sum & wait"""
 
 
 @pytest.fixture
@@ -315,7 +315,7 @@ def all_of(s):
 
 def test_kubectl_forwards_many_connections(forwarded, server, cri):
     ports, _ = forwarded
-    want = cri.ExecSync(container_id=server[1], cmd=["sha256sum", "/tmp/w/blob"]).stdout.split()[0].decode()
+    want = cri.ExecSync(container_id=server[1], cmd=["sha256sum", "/tmp/served/blob"]).stdout.split()[0].decode()
 
     def download(i):
         with socket.create_connection(("127.0.0.1", ports[8000]), 60) as s:
@@ -444,7 +444,7 @@ def test_python_attaches(python, start):
 
 def test_python_forwards_ports(python, server, cri):
     name, k = server
-    want = cri.ExecSync(container_id=k, cmd=["sha256sum", "/tmp/w/blob"]).stdout.split()[0].decode()
+    want = cri.ExecSync(container_id=k, cmd=["sha256sum", "/tmp/served/blob"]).stdout.split()[0].decode()
     forward = python.forward(name, 8000, 8001, 9)
     s = forward.socket(8000)
     s.sendall(b"GET /blob HTTP/1.0\r\n\r\n")
