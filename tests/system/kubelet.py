@@ -472,10 +472,13 @@ class Kubelet:
 
     # ---- the rest ----
 
+    def lacking(self):
+        return {p.attributes.id for p in self.cri.ListPodSandboxStats().stats
+                if not p.attributes.labels.get("io.kubernetes.pod.uid") or not p.linux.HasField("cpu")}
+
     def stats(self):
         pb = self.pb
         only = pb.ContainerFilter(state=pb.ContainerStateValue(state=pb.CONTAINER_RUNNING))
-        pods = self.cri.ListPodSandboxStats().stats
         for last in (False, True):  # one that has just ended still counts as running for a moment
             before = {k.id for k in self.cri.ListContainers(filter=only).containers}
             counted = {s.attributes.id for s in self.cri.ListContainerStats().stats if s.HasField("cpu") and s.HasField("memory")}
@@ -485,9 +488,10 @@ class Kubelet:
             missing &= {k.id for k in self.cri.ListContainers(filter=only).containers}
             if last and missing:
                 self.complain(f"stats: containers {missing} run and have none")
-        for p in pods:
-            if not p.attributes.labels.get("io.kubernetes.pod.uid") or not p.linux.HasField("cpu"):
-                self.complain(f"stats: pod {p.attributes.id[:8]} lacks its labels or its processor time")
+        lacking = self.lacking()
+        if lacking and not self.over.wait(2):  # likewise
+            for pod in lacking & self.lacking():
+                self.complain(f"stats: pod {pod[:8]} lacks its labels or its processor time")
         if len({m.pod_sandbox_id for m in self.cri.ListPodSandboxMetrics().pod_metrics} - self.created.keys()) > len(self.pods):
             self.complain("metrics of pods that nobody made")
         if not self.cri.ImageFsInfo().image_filesystems:
