@@ -163,7 +163,8 @@ def test_client_that_gives_keys_needs_none_on_the_node(place, secret, stubs, tmp
         api = Api(stubs, d)
         pb = api.content_pb
         layer, data = secret.layers[2], secret.blob(2)
-        list(api.content.Write(iter([pb.WriteContentRequest(action=pb.COMMIT, ref="l", data=data, total=len(data), expected=layer["digest"])]), metadata=NS))
+        list(api.content.Write(iter([pb.WriteContentRequest(action=pb.COMMIT, ref="l", data=data, total=len(data), expected=layer["digest"],
+                                                             labels={"containerd.io/gc.root": "1"})]), metadata=NS))
         (tmp_path / "t").mkdir()
 
         def apply(payloads):

@@ -78,7 +78,8 @@ def apply(api, target, kind, data, payloads=None, ns="default", **kw):
     digest = proxies.digest_of(data)
     md = [("containerd-namespace", ns)]
     try:
-        list(api.content.Write(iter([pb.WriteContentRequest(action=pb.COMMIT, ref=digest, data=data, total=len(data), expected=digest)]), metadata=md))
+        list(api.content.Write(iter([pb.WriteContentRequest(action=pb.COMMIT, ref=digest, data=data, total=len(data), expected=digest,
+                                                             labels={"containerd.io/gc.root": "1"})]), metadata=md))
     except grpc.RpcError as e:
         assert e.code() == grpc.StatusCode.ALREADY_EXISTS
     pathlib.Path(target).mkdir(exist_ok=True)
