@@ -28,6 +28,7 @@
 #include "event/pool.h"
 
 #define IFNAME "eth%zu"
+#define AT_ONCE 8 /* networks of a pod */
 #define TEMPLATE_MAX (1u << 20)
 #define CONF_NAME "10-containerd-net.conflist"
 #define NOT_INITIALISED "cni plugin not initialized"
@@ -398,11 +399,6 @@ static int setup_init(struct arena *a, struct cri *c, struct cri_pod *p, struct 
 	return r;
 }
 
-static const char *ifname(struct arena *a, size_t i)
-{
-	return arena_printf(a, IFNAME, i);
-}
-
 /* One network's result into go-cni's form: interfaces with their addresses, DNS, routes. */
 static int result_add(struct arena *a, json_t *result, const json_t *from, const char *own,
 		      struct err *err)
@@ -477,84 +473,149 @@ static int choose_ips(struct cri_pod *p, const char *pref, json_t *result, struc
 	return 0;
 }
 
-static int loopback(struct ctx *ctx, struct setup *s, json_t *result, struct err *err)
-{
-	_cleanup_(cni_network_freep) struct cni_network *lo = NULL;
-	struct err absent = ERR_INIT;
-	json_t *got = NULL;
-	int r;
+/* ---- all networks of a pod ----
+ *
+ * "lo", then eth0, eth1, ...: they know nothing of each other and are worked on side by side,
+ * unless the configuration wants them one after the other. */
 
-	if (!s->n->c->config->cni_internal_loopback) {
-		s->at.ifname = "lo";
-		r = cni_network_loopback(&lo, err);
-		if (r == 0)
-			r = cni_add(&s->n->cni, ctx, lo, &s->at, &got, &absent);
-		if (r == 0) {
-			r = result_add(ctx->arena, result, got, "lo", err);
-			json_decref(got);
-			return r;
-		}
-		/* A node without the plugin has a loopback all the same. */
-		if (r != -ERR_NOT_FOUND)
-			return err_copy(err, &absent);
-	}
-	r = cri_netns_loopback(s->at.netns, err);
+struct link {
+	const struct cni_network *network; /* NULL = a loopback that no plugin made */
+	struct cni_attachment at;
+	json_t *result;
+	int r;
+	struct err err;
+};
+
+struct links {
+	struct ctx *ctx; /* only asked whether it is over */
+	struct setup *s;
+	struct cni_network *loopback; /* NULL = without the plugin */
+	struct link *v;
+	size_t n;
+	int (*work)(struct links *w, struct link *l);
+	bool all; /* whatever comes of the others */
+	atomic_size_t next;
+	atomic_bool failed;
+};
+
+/* Brought up as its plugin would, with the result that it would print. */
+static int loopback_up(const char *netns, json_t **ret, struct err *err)
+{
+	int r = cri_netns_loopback(netns, err);
+
 	if (r < 0)
 		return r;
-	json_t *interfaces = json_obj_make(result, "Interfaces");
-	return !interfaces || json_object_set_new(
-				      interfaces, "lo",
-				      json_pack("{s:[{s:s, s:s}, {s:s, s:s}], s:s, s:s}",
-						"IPConfigs", "IP", "127.0.0.1", "Gateway", "", "IP",
-						"::1", "Gateway", "", "Mac", "00:00:00:00:00:00",
-						"Sandbox", s->at.netns)) < 0
-		       ? err_nomem(err)
-		       : 0;
+	*ret = json_pack("{s:s, s:[{s:s, s:s, s:s}], s:[{s:s, s:i}, {s:s, s:i}]}", "cniVersion",
+			 "1.0.0", "interfaces", "name", "lo", "mac", "00:00:00:00:00:00", "sandbox",
+			 netns, "ips", "address", "127.0.0.1/8", "interface", 0, "address",
+			 "::1/128", "interface", 0);
+	return *ret ? 0 : err_nomem(err);
 }
 
-static int attach_all(struct ctx *ctx, struct setup *s, struct nets *nets, json_t *result,
-		      struct err *err)
+/* A node without the loopback's plugin has a loopback all the same. */
+static int link_add(struct links *w, struct link *l)
 {
-	int r = loopback(ctx, s, result, err);
+	const struct cni *cni = &w->s->n->cni;
+	int r = l->network ? cni_add(cni, w->ctx, l->network, &l->at, &l->result, &l->err)
+			   : -ERR_NOT_FOUND;
 
-	s->at.capabilities = s->caps;
-	for (size_t i = 0; r == 0 && i < nets->v.n; i++) {
-		json_t *got _cleanup_json_ = NULL;
-		s->at.ifname = ifname(ctx->arena, i);
-		r = s->at.ifname ? cni_add(&s->n->cni, ctx, nets->v.v[i], &s->at, &got, err)
-				 : err_nomem(err);
-		if (r == 0)
-			r = result_add(ctx->arena, result, got, s->at.ifname, err);
+	return r == -ERR_NOT_FOUND && l->network == w->loopback
+		       ? loopback_up(l->at.netns, &l->result, &l->err)
+		       : r;
+}
+
+static int link_del(struct links *w, struct link *l)
+{
+	const struct cni *cni = &w->s->n->cni;
+	int r = !l->network ? 0
+		: w->all    ? cni_del_all(cni, w->ctx, l->network, &l->at, &l->err)
+			    : cni_del(cni, w->ctx, l->network, &l->at, &l->err);
+
+	return r == -ERR_NOT_FOUND && l->network == w->loopback ? 0 : r;
+}
+
+static int links_init(struct links *w, struct arena *a, const struct nets *nets, struct err *err)
+{
+	const struct setup *s = w->s;
+
+	w->n = nets->v.n + 1;
+	w->v = arena_new_array(a, struct link, w->n);
+	if (!w->v)
+		return err_nomem(err);
+	int r = s->n->c->config->cni_internal_loopback ? 0
+						       : cni_network_loopback(&w->loopback, err);
+	for (size_t i = 0; r == 0 && i < w->n; i++) {
+		struct link *l = &w->v[i];
+		*l = (struct link){.network = i ? nets->v.v[i - 1] : w->loopback,
+				   .at = s->at,
+				   .err = ERR_INIT};
+		l->at.ifname = i ? arena_printf(a, IFNAME, i - 1) : "lo";
+		l->at.capabilities = i ? s->caps : NULL;
+		if (!l->at.ifname)
+			r = err_nomem(err);
 	}
 	return r;
 }
 
-/* @last: nobody tries again, so each network and each plugin is called; the first error is told. */
-static int detach_all(struct ctx *ctx, struct setup *s, struct nets *nets, bool last,
+static void *links_work(void *arg)
+{
+	struct links *w = arg;
+	size_t i;
+
+	while ((w->all || !w->failed) && (i = atomic_fetch_add(&w->next, 1)) < w->n) {
+		/* What was attached first is detached last. */
+		struct link *l = &w->v[w->work == link_del ? w->n - 1 - i : i];
+		l->r = w->work(w, l);
+		if (l->r < 0)
+			w->failed = true;
+	}
+	return NULL;
+}
+
+static int links_run(struct links *w, struct err *err)
+{
+	size_t more = w->s->n->c->config->cni_setup_serially ? 0 : MIN(w->n, AT_ONCE) - 1, n = 0;
+	pthread_t threads[AT_ONCE];
+
+	while (n < more && pthread_create(&threads[n], NULL, links_work, w) == 0)
+		n++;
+	links_work(w);
+	while (n > 0)
+		pthread_join(threads[--n], NULL);
+	for (size_t i = 0; i < w->n; i++)
+		if (w->v[i].r < 0)
+			return err_copy(err, &w->v[i].err);
+	return 0;
+}
+
+static int attach_all(struct ctx *ctx, struct setup *s, const struct nets *nets, json_t *result,
 		      struct err *err)
 {
-	_cleanup_(cni_network_freep) struct cni_network *lo = NULL;
-	int r = 0;
+	struct links w = {.ctx = ctx, .s = s, .work = link_add};
+	int r = links_init(&w, ctx->arena, nets, err);
 
-	s->at.capabilities = s->caps;
-	for (size_t i = nets->v.n; (r == 0 || last) && i > 0; i--) {
-		struct err own = ERR_INIT;
-		s->at.ifname = ifname(ctx->arena, i - 1);
-		int e = !s->at.ifname ? err_nomem(&own)
-			: last	      ? cni_del_all(&s->n->cni, ctx, nets->v.v[i - 1], &s->at, &own)
-				      : cni_del(&s->n->cni, ctx, nets->v.v[i - 1], &s->at, &own);
-		if (e < 0 && r == 0)
-			r = err_copy(err, &own);
-	}
-	if (r < 0 || s->n->c->config->cni_internal_loopback)
-		return r;
-	struct err absent = ERR_INIT;
-	s->at.ifname = "lo";
-	s->at.capabilities = NULL;
-	r = cni_network_loopback(&lo, err);
 	if (r == 0)
-		r = cni_del(&s->n->cni, ctx, lo, &s->at, &absent);
-	return r == -ERR_NOT_FOUND ? 0 : r < 0 && absent.kind ? err_copy(err, &absent) : r;
+		r = links_run(&w, err);
+	for (size_t i = 0; w.v && i < w.n; i++) {
+		if (r == 0)
+			r = result_add(ctx->arena, result, w.v[i].result, w.v[i].at.ifname, err);
+		json_decref(w.v[i].result);
+	}
+	cni_network_free(w.loopback);
+	return r;
+}
+
+/* @last: nobody tries again, so each network and each plugin is called; the first error is told. */
+static int detach_all(struct ctx *ctx, struct setup *s, const struct nets *nets, bool last,
+		      struct err *err)
+{
+	struct links w = {.ctx = ctx, .s = s, .work = link_del, .all = last};
+	int r = links_init(&w, ctx->arena, nets, err);
+
+	if (r == 0)
+		r = links_run(&w, err);
+	cni_network_free(w.loopback);
+	return r;
 }
 
 /* An operation of the plugins is counted, whatever comes of it; not finding out what they are is
