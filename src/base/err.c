@@ -188,6 +188,32 @@ int err_code(int kind)
 	return kind >= 0 && kind <= 16 ? kind : ERR_UNKNOWN;
 }
 
+const char *err_code_name(int code)
+{
+	static const char *const names[] = {
+		"OK",
+		"Canceled",
+		"Unknown",
+		"InvalidArgument",
+		"DeadlineExceeded",
+		"NotFound",
+		"AlreadyExists",
+		"PermissionDenied",
+		"ResourceExhausted",
+		"FailedPrecondition",
+		"Aborted",
+		"OutOfRange",
+		"Unimplemented",
+		"Internal",
+		"Unavailable",
+		"DataLoss",
+		"Unauthenticated",
+	};
+
+	return code >= 0 && (size_t)code < sizeof(names) / sizeof(*names) ? names[code]
+									  : names[ERR_UNKNOWN];
+}
+
 enum err_kind err_kind_from_code(int code, const char *text)
 {
 	if (code == ERR_FAILED_PRECONDITION && text) {

@@ -72,6 +72,10 @@ int err_copy(struct err *to, const struct err *from);
 /* gRPC status code of a kind (or of its negative); 0 for 0. */
 int err_code(int kind);
 
+/* "OK", "Canceled", "InvalidArgument", ...: a status code as gRPC's libraries print it; "Unknown"
+ * for what is none. */
+const char *err_code_name(int code);
+
 /* Kind of a gRPC status code and its text (conflict and not modified are recognised by the text's
  * end). */
 enum err_kind err_kind_from_code(int code, const char *text);

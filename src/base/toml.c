@@ -348,20 +348,18 @@ static int parse_array(struct parser *ps, size_t depth, struct toml_value *array
 	return 0;
 }
 
-static int expect_equals(struct parser *ps)
+static int table_add_once(struct parser *ps, struct toml_value *t, const struct key_part *name,
+			  struct toml_value *v)
 {
-	if (peek(ps) != '=')
-		return toml_fail_char(ps, "where `=` must stand");
-	ps->p++;
-	skip_blanks(ps);
-	return 0;
+	if (table_find(t, name->s))
+		return fail_part(ps, name, "is defined twice");
+	return table_add(ps, t, name, v);
 }
 
 /* A dotted key of an inline table opens only tables that dotted keys of the same one made. */
 static int inline_add(struct parser *ps, struct toml_value *t, const struct key *key,
 		      struct toml_value *v)
 {
-	const struct key_part *last = &key->part[key->n - 1];
 	int r;
 
 	for (size_t i = 0; i + 1 < key->n; i++) {
@@ -377,27 +375,31 @@ static int inline_add(struct parser *ps, struct toml_value *t, const struct key 
 				return r;
 		}
 	}
-	if (table_find(t, last->s))
-		return fail_part(ps, last, "is defined twice");
-	return table_add(ps, t, last, v);
+	return table_add_once(ps, t, &key->part[key->n - 1], v);
+}
+
+/* "key = value" */
+static int parse_key_value(struct parser *ps, size_t depth, struct key *ret_key,
+			   struct toml_value **ret)
+{
+	int r = parse_key(ps, ret_key);
+
+	if (r < 0)
+		return r;
+	if (peek(ps) != '=')
+		return toml_fail_char(ps, "where `=` must stand");
+	ps->p++;
+	skip_blanks(ps);
+	return parse_value(ps, depth + ret_key->n, ret);
 }
 
 static int parse_inline_pair(struct parser *ps, size_t depth, struct toml_value *table)
 {
 	struct toml_value *v;
 	struct key key;
-	int r;
+	int r = parse_key_value(ps, depth, &key, &v);
 
-	r = parse_key(ps, &key);
-	if (r < 0)
-		return r;
-	r = expect_equals(ps);
-	if (r < 0)
-		return r;
-	r = parse_value(ps, depth + key.n, &v);
-	if (r < 0)
-		return r;
-	return inline_add(ps, table, &key, v);
+	return r < 0 ? r : inline_add(ps, table, &key, v);
 }
 
 static int parse_inline_table(struct parser *ps, size_t depth, struct toml_value *table)
@@ -504,7 +506,6 @@ static void pending_finish(struct parser *ps)
 static int section_add(struct parser *ps, struct toml_value *t, const struct key *key,
 		       struct toml_value *v)
 {
-	const struct key_part *last = &key->part[key->n - 1];
 	int r;
 
 	for (size_t i = 0; i + 1 < key->n; i++) {
@@ -525,30 +526,18 @@ static int section_add(struct parser *ps, struct toml_value *t, const struct key
 		if (r < 0)
 			return r;
 	}
-	if (table_find(t, last->s))
-		return fail_part(ps, last, "is defined twice");
-	return table_add(ps, t, last, v);
+	return table_add_once(ps, t, &key->part[key->n - 1], v);
 }
 
 static int parse_pair(struct parser *ps, size_t depth, struct toml_value *section)
 {
 	struct toml_value *v;
 	struct key key;
-	int r;
+	int r = parse_key_value(ps, depth, &key, &v);
 
-	r = parse_key(ps, &key);
-	if (r < 0)
-		return r;
-	r = expect_equals(ps);
-	if (r < 0)
-		return r;
-	r = parse_value(ps, depth + key.n, &v);
-	if (r < 0)
-		return r;
-	r = section_add(ps, section, &key, v);
-	if (r < 0)
-		return r;
-	return expect_line_end(ps);
+	if (r == 0)
+		r = section_add(ps, section, &key, v);
+	return r < 0 ? r : expect_line_end(ps);
 }
 
 /* Walks all but the last part of a header's key; arrays of tables continue in their last element.

@@ -260,22 +260,45 @@ static int url_new(struct cri *c, struct arena *a, const char *what, struct stre
 	return *ret ? 0 : err_nomem(err);
 }
 
+/* What Exec and Attach ask for in the same way. */
+static int container_request(struct ctx *ctx, struct cri *c, const struct stream_request *wanted,
+			     struct stream_request **ret, struct err *err)
+{
+	const struct stream_request *w = wanted;
+	const char *id;
+	int r = streams_check(w->id, w->tty, w->in, w->out, w->err, err);
+
+	if (r == 0)
+		r = running_container(ctx, c, w->id, &id, err);
+	if (r == 0)
+		r = request_new(w->kind, id, ret, err);
+	if (r < 0)
+		return r;
+	(*ret)->tty = w->tty;
+	(*ret)->in = w->in;
+	(*ret)->out = w->out;
+	(*ret)->err = w->err;
+	return 0;
+}
+
 int cri_exec(struct rpc_call *call, const void *req, struct err *err)
 {
 	const CRI(ExecRequest) *m = req;
 	CRI(ExecResponse) resp = CRI_INIT(EXEC_RESPONSE);
 	_cleanup_(stream_request_freep) struct stream_request *q = NULL;
 	struct ctx *ctx = rpc_ctx(call);
-	const char *id;
 	struct cri *c;
 	int r = cri_of(call, &c, err);
 
 	if (r == 0)
-		r = streams_check(m->container_id, m->tty, m->stdin, m->stdout, m->stderr, err);
-	if (r == 0)
-		r = running_container(ctx, c, m->container_id, &id, err);
-	if (r == 0)
-		r = request_new(STREAM_EXEC, id, &q, err);
+		r = container_request(ctx, c,
+				      &(struct stream_request){.kind = STREAM_EXEC,
+							       .id = m->container_id,
+							       .tty = m->tty,
+							       .in = m->stdin,
+							       .out = m->stdout,
+							       .err = m->stderr},
+				      &q, err);
 	if (r < 0)
 		return r;
 	q->argv = arena_new_array(q->arena, char *, m->n_cmd + 1);
@@ -286,10 +309,6 @@ int cri_exec(struct rpc_call *call, const void *req, struct err *err)
 		if (!q->argv[q->n_argv])
 			return err_nomem(err);
 	}
-	q->tty = m->tty;
-	q->in = m->stdin;
-	q->out = m->stdout;
-	q->err = m->stderr;
 	r = url_new(c, ctx->arena, "exec", TAKE_PTR(q), &resp.url, err);
 	return r < 0 ? r : rpc_send(call, &resp.base, err);
 }
@@ -300,22 +319,20 @@ int cri_attach(struct rpc_call *call, const void *req, struct err *err)
 	CRI(AttachResponse) resp = CRI_INIT(ATTACH_RESPONSE);
 	_cleanup_(stream_request_freep) struct stream_request *q = NULL;
 	struct ctx *ctx = rpc_ctx(call);
-	const char *id;
 	struct cri *c;
 	int r = cri_of(call, &c, err);
 
 	if (r == 0)
-		r = streams_check(m->container_id, m->tty, m->stdin, m->stdout, m->stderr, err);
-	if (r == 0)
-		r = running_container(ctx, c, m->container_id, &id, err);
-	if (r == 0)
-		r = request_new(STREAM_ATTACH, id, &q, err);
+		r = container_request(ctx, c,
+				      &(struct stream_request){.kind = STREAM_ATTACH,
+							       .id = m->container_id,
+							       .tty = m->tty,
+							       .in = m->stdin,
+							       .out = m->stdout,
+							       .err = m->stderr},
+				      &q, err);
 	if (r < 0)
 		return r;
-	q->tty = m->tty;
-	q->in = m->stdin;
-	q->out = m->stdout;
-	q->err = m->stderr;
 	r = url_new(c, ctx->arena, "attach", TAKE_PTR(q), &resp.url, err);
 	return r < 0 ? r : rpc_send(call, &resp.base, err);
 }

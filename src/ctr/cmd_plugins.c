@@ -6,32 +6,6 @@
 #include "ctr/record.h"
 #include "oci/platform.h"
 
-/* Name of a gRPC status code, as `plugins ls -d` prints it. */
-static const char *code_name(int code)
-{
-	static const char *const names[] = {
-		"OK",
-		"Canceled",
-		"Unknown",
-		"InvalidArgument",
-		"DeadlineExceeded",
-		"NotFound",
-		"AlreadyExists",
-		"PermissionDenied",
-		"ResourceExhausted",
-		"FailedPrecondition",
-		"Aborted",
-		"OutOfRange",
-		"Unimplemented",
-		"Internal",
-		"Unavailable",
-		"DataLoss",
-		"Unauthenticated",
-	};
-
-	return code >= 0 && (size_t)code < ARRAY_LEN(names) ? names[code] : "Unknown";
-}
-
 static const char *status_text(const PB_INTROSPECTION(Plugin) * p)
 {
 	if (!p->init_err)
@@ -86,7 +60,7 @@ static int add_details(struct arena *a, struct table *t, const PB_INTROSPECTION(
 			     i + 1 < p->n_capabilities ? "" : "\n");
 	if (p->init_err)
 		table_printf(t, "Error:\t\n\t Code:\t %s\n\t Message:\t %s\n",
-			     code_name(p->init_err->code), p->init_err->message);
+			     err_code_name(p->init_err->code), p->init_err->message);
 	return 0;
 }
 
@@ -102,9 +76,10 @@ static json_t *platforms_json(struct arena *a, const PB_INTROSPECTION(Plugin) * 
 
 static json_t *row_json(struct arena *a, const PB_INTROSPECTION(Plugin) * p)
 {
-	json_t *error = p->init_err ? json_pack("{s:s,s:s}", "Code", code_name(p->init_err->code),
-						"Message", p->init_err->message)
-				    : json_null();
+	json_t *error = p->init_err
+				? json_pack("{s:s,s:s}", "Code", err_code_name(p->init_err->code),
+					    "Message", p->init_err->message)
+				: json_null();
 
 	return json_pack("{s:s,s:s,s:o,s:s,s:o,s:o,s:o,s:o}", "Type", p->type, "ID", p->id,
 			 "Platforms", platforms_json(a, p), "Status", status_text(p), "Requires",

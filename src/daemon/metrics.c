@@ -81,29 +81,12 @@ static void put_method(struct buf *b, const struct method *m)
 
 static void put_handled(struct buf *b, const struct methods *all)
 {
-	static const char *const codes[RPC_CODES] = {"OK",
-						     "Canceled",
-						     "Unknown",
-						     "InvalidArgument",
-						     "DeadlineExceeded",
-						     "NotFound",
-						     "AlreadyExists",
-						     "PermissionDenied",
-						     "ResourceExhausted",
-						     "FailedPrecondition",
-						     "Aborted",
-						     "OutOfRange",
-						     "Unimplemented",
-						     "Internal",
-						     "Unavailable",
-						     "DataLoss",
-						     "Unauthenticated"};
-
 	put_head(b, "grpc_server_handled_total", "counter",
 		 "Total number of RPCs completed on the server, regardless of success or failure.");
 	for (size_t i = 0; i < all->n; i++)
 		for (size_t k = 0; k < RPC_CODES; k++) {
-			buf_printf(b, "grpc_server_handled_total{grpc_code=\"%s\",", codes[k]);
+			buf_printf(b, "grpc_server_handled_total{grpc_code=\"%s\",",
+				   err_code_name((int)k));
 			put_method(b, &all->v[i]);
 			buf_printf(b, "} %" PRIu64 "\n", all->v[i].handled[k]);
 		}
