@@ -11,6 +11,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
+import pytest
 from google.protobuf import any_pb2, message_factory
 
 import harness
@@ -256,6 +257,24 @@ def new_daemon(**kw):
     (d.dir / "tmp").mkdir()
     d.env["TMPDIR"] = str(d.dir / "tmp")
     return d
+
+
+# ---- fixtures, for a file of tests to import ----
+
+
+@pytest.fixture(scope="module")
+def daemon():
+    d = new_daemon()
+    d.start()
+    yield d
+    d.close()
+
+
+@pytest.fixture(scope="module")
+def api(stubs, daemon):
+    a = Api(stubs, daemon)
+    yield a
+    a.close()
 
 
 def workers(daemon, role=None):

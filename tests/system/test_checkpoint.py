@@ -1,61 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints of tasks and containers through daemon and shim.
 
-CRIU does not dump everywhere, so the OCI runtime is a script that keeps one file as the state of a container, and hands everything
-else to runc. What runc itself answers without CRIU is tested too.
+Most with a script in runc's place. What runc itself answers without CRIU is tested too.
 """
 import json
 import pathlib
 import re
-import stat
 
 import pytest
 
-from harness import SECONDS, alive, until
-
-RUNC = """#!/bin/sh
-# checkpoint: the state is the file `state` in the image directory; restore: it must be there, and a new container runs.
-image= work= leave= bundle= pid= sub= globals=
-all="$*"
-while [ $# -gt 0 ]; do
-    case "$1" in
-    --root|--log|--log-format) globals="$globals $1 $2"; shift 2 ;;
-    --systemd-cgroup) globals="$globals $1"; shift ;;
-    *) break ;;
-    esac
-done
-sub=$1
-case "$sub" in checkpoint|restore) ;; *) exec runc $globals "$@" ;; esac
-shift
-while [ $# -gt 1 ]; do
-    case "$1" in
-    --image-path) image=$2; shift 2 ;;
-    --work-path) work=$2; shift 2 ;;
-    --bundle) bundle=$2; shift 2 ;;
-    --pid-file) pid=$2; shift 2 ;;
-    --leave-running) leave=1; shift ;;
-    *) shift ;;
-    esac
-done
-echo "$all" >> @DIR@/calls
-if [ $sub = checkpoint ]; then
-    mkdir -p "$image/sub" && echo "frozen $1" > "$image/state" && echo deep > "$image/sub/file" || exit 1
-    [ -n "$leave" ] || runc $globals kill "$1" 9
-else
-    grep -q frozen "$image/state" && grep -q deep "$image/sub/file" || exit 1
-    cp "$image/state" @DIR@/restored
-    exec runc $globals run --detach --pid-file "$pid" --bundle "$bundle" "$1"
-fi
-"""
-
+import runc_with_state
+from harness import until
 
 @pytest.fixture
 def fake(tmp_path):
-    """Options of `ctr run` for the script; .calls() is what it was asked."""
-    script = tmp_path / "runc-with-state"
-    script.write_text(RUNC.replace("@DIR@", str(tmp_path)))
-    script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    return script
+    """The runtime for `ctr run`."""
+    return runc_with_state.write(tmp_path)
 
 
 def start(ctr, image, name, fake=None, *args):

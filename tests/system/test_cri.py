@@ -8,26 +8,9 @@ import grpc
 import pytest
 
 import cgroups
-from cri import cri_daemon, fails
+from cri import fails
+from cri_fixtures import cri, cri_and_image, image
 from harness import run, until
-
-
-@pytest.fixture(scope="module")
-def cri_and_image(stubs, busybox_layout):
-    with cri_daemon(stubs, busybox_layout) as v:
-        yield v
-
-
-@pytest.fixture
-def cri(cri_and_image):
-    c = cri_and_image[0]
-    yield c
-    c.daemon.clear()
-
-
-@pytest.fixture
-def image(cri_and_image):
-    return cri_and_image[1]
 
 
 def namespace(pid, kind):

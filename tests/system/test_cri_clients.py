@@ -20,7 +20,7 @@ import threading
 
 import pytest
 
-from cri import cri_daemon
+from cri_fixtures import cri, cri_and_image
 from harness import Lines, until
 from k8s_api import ApiServer
 
@@ -38,23 +38,10 @@ def minor():
 
 
 @pytest.fixture(scope="module")
-def cri_and_image(stubs, busybox_layout):
-    with cri_daemon(stubs, busybox_layout) as v:
-        yield v
-
-
-@pytest.fixture(scope="module")
 def api(cri_and_image):
     server = ApiServer(cri_and_image[0])
     yield server
     server.close()
-
-
-@pytest.fixture
-def cri(cri_and_image):
-    c = cri_and_image[0]
-    yield c
-    c.daemon.clear()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from cri import cri_daemon, fails, load_image
+from cri_fixtures import cri, image
 from harness import run, until
 
 GROUP = f"caged-{os.getpid()}"
@@ -55,18 +56,6 @@ ShimCgroup = '/{GROUP}'
     with cri_daemon(stubs, busybox_layout, config) as v:
         v[0].plugins = plugins
         yield v
-
-
-@pytest.fixture
-def cri(cri_and_image):
-    c = cri_and_image[0]
-    yield c
-    c.daemon.clear()
-
-
-@pytest.fixture
-def image(cri_and_image):
-    return cri_and_image[1]
 
 
 def info(cri, pod):

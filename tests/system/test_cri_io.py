@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from cri import cri_daemon, fails
+from cri_fixtures import cri, image
 from harness import DEBIAN_SHIM, run, until
 
 CONFIG = f"""
@@ -39,18 +40,6 @@ def cri_and_image(stubs, busybox_layout, tmp_path_factory):
     slow.chmod(0o755)
     with cri_daemon(stubs, busybox_layout, CONFIG.replace("@SLOW@", str(slow))) as v:
         yield v
-
-
-@pytest.fixture
-def cri(cri_and_image):
-    c = cri_and_image[0]
-    yield c
-    c.daemon.clear()
-
-
-@pytest.fixture
-def image(cri_and_image):
-    return cri_and_image[1]
 
 
 @pytest.fixture(params=["", "debian"], ids=["our-shim", "debian-shim"])

@@ -8,32 +8,12 @@ import tarfile
 import grpc
 import pytest
 
+import runc_with_state
 from cri import cri_daemon, fails
+from cri_fixtures import cri, image
 from harness import until
 
 # checkpoint: the state is a file in the image directory, and the process goes on.
-RUNC = """#!/bin/sh
-globals= image= work=
-while [ $# -gt 0 ]; do
-    case "$1" in
-    --root|--log|--log-format) globals="$globals $1 $2"; shift 2 ;;
-    --systemd-cgroup) globals="$globals $1"; shift ;;
-    *) break ;;
-    esac
-done
-[ "$1" = checkpoint ] || exec runc $globals "$@"
-case " $* " in *" --leave-running "*) ;; *) exit 1 ;; esac
-shift
-while [ $# -gt 1 ]; do
-    case "$1" in
-    --image-path) image=$2; shift 2 ;;
-    --work-path) work=$2; shift 2 ;;
-    *) shift ;;
-    esac
-done
-[ ! -e @DIR@/refuse ] || { echo "no dump today" >&2; exit 1; }
-mkdir -p "$image" && echo "frozen $1" > "$image/state" && echo log > "$work/dump.log" && echo stats > "$work/stats-dump"
-"""
 
 TEMPLATE = """{"cniVersion": "1.0.0", "name": "tmpl", "plugins": [{"type": "bridge", "bridge": "tmpl0", "ipam": {"type": "host-local",
 "dataDir": "@DIR@/ipam", "ranges": [{{range $i, $v := .PodCIDRRanges}}{{if $i}}, {{end}}[{"subnet": "{{$v}}"}]{{end}}],
@@ -44,9 +24,7 @@ TEMPLATE = """{"cniVersion": "1.0.0", "name": "tmpl", "plugins": [{"type": "brid
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     d = tmp_path_factory.mktemp("node")
-    for name, text in (("runc-with-state", RUNC), ("criu", "#!/bin/sh\n")):
-        (d / name).write_text(text.replace("@DIR@", str(d)))
-        (d / name).chmod(0o755)
+    runc_with_state.write(d)
     (d / "template").write_text(TEMPLATE.replace("@DIR@", str(d)))
     (d / "blockio").write_text("Classes:\n  slow:\n  - Weight: 50\n  fast:\n  - Weight: 800\n")
     (d / "cdi").mkdir()
@@ -82,18 +60,6 @@ BinaryName = '{place}/runc-with-state'
             yield v
     finally:
         os.environ["PATH"] = old
-
-
-@pytest.fixture
-def cri(cri_and_image):
-    c = cri_and_image[0]
-    yield c
-    c.daemon.clear()
-
-
-@pytest.fixture
-def image(cri_and_image):
-    return cri_and_image[1]
 
 
 def test_cdi_devices_by_field_and_annotation(cri, image):

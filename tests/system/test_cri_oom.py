@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from cri import cri_daemon
+from cri_fixtures import cri_and_image, image
 from harness import until
 
 COUNT = int(os.environ.get("CRI_OOM_COUNT", "24"))
@@ -21,21 +21,10 @@ EAT = "exec tail /dev/zero"
 KINDS = [EAT, f"sleep 0.0$((RANDOM % 10)); {EAT}", "tail /dev/zero; exit $?", "head -c 40000000 /dev/zero > /dev/shm/f; " + EAT]
 
 
-@pytest.fixture(scope="module")
-def cri_and_image(stubs, busybox_layout):
-    with cri_daemon(stubs, busybox_layout) as v:
-        yield v
-
-
 @pytest.fixture
 def cri(cri_and_image):
     yield cri_and_image[0]
     cri_and_image[0].daemon.clear()
-
-
-@pytest.fixture
-def image(cri_and_image):
-    return cri_and_image[1]
 
 
 def limited(cri, name, image, script):

@@ -4,28 +4,8 @@ import json
 import os
 import subprocess
 
-import pytest
-
-from cri import cri_daemon
+from cri_fixtures import cri, cri_and_image, image
 from harness import until
-
-
-@pytest.fixture(scope="module")
-def cri_and_image(stubs, busybox_layout):
-    with cri_daemon(stubs, busybox_layout) as v:
-        yield v
-
-
-@pytest.fixture
-def cri(cri_and_image):
-    c = cri_and_image[0]
-    yield c
-    c.daemon.clear()
-
-
-@pytest.fixture
-def image(cri_and_image):
-    return cri_and_image[1]
 
 
 def test_list_shows_pods_with_address_and_containers(cri, image):

@@ -13,39 +13,11 @@ import pytest
 
 import images
 import proxies
+import runc_with_state
 from cri import cri_daemon, fails, load_image
+from cri_fixtures import image
 from harness import until
 
-RUNC = """#!/bin/sh
-image= work= bundle= pid= globals= all="$*"
-while [ $# -gt 0 ]; do
-    case "$1" in
-    --root|--log|--log-format) globals="$globals $1 $2"; shift 2 ;;
-    --systemd-cgroup) globals="$globals $1"; shift ;;
-    *) break ;;
-    esac
-done
-sub=$1
-case "$sub" in checkpoint|restore) ;; *) exec runc $globals "$@" ;; esac
-shift
-while [ $# -gt 1 ]; do
-    case "$1" in
-    --image-path) image=$2; shift 2 ;;
-    --work-path) work=$2; shift 2 ;;
-    --bundle) bundle=$2; shift 2 ;;
-    --pid-file) pid=$2; shift 2 ;;
-    *) shift ;;
-    esac
-done
-if [ $sub = checkpoint ]; then
-    mkdir -p "$image/sub" && echo "frozen $1" > "$image/state" && echo deep > "$image/sub/file" && echo log > "$work/dump.log"
-else
-    [ ! -e @DIR@/refuse ] || { echo "no restore today" >&2; exit 1; }
-    grep -q frozen "$image/state" && grep -q deep "$image/sub/file" || exit 1
-    cp "$image/state" @DIR@/restored
-    exec runc $globals run --detach --pid-file "$pid" --bundle "$bundle" "$1"
-fi
-"""
 DISABLED = "checkpoint restore via CreateContainer is disabled by configuration"
 PODS = itertools.count()
 CRIO = "io.kubernetes.cri-o.annotations.checkpoint.name"
@@ -55,9 +27,7 @@ ORG = "org.criu.checkpoint.container.name"
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     d = tmp_path_factory.mktemp("restore")
-    for name, text in (("runc-with-state", RUNC), ("criu", "#!/bin/sh\n")):
-        (d / name).write_text(text.replace("@DIR@", str(d)))
-        (d / name).chmod(0o755)
+    runc_with_state.write(d)
     return d
 
 
@@ -98,11 +68,6 @@ def cri(cri_and_image):
     containers = c.daemon.root / "io.containerd.grpc.v1.cri" / "containers"
     assert not containers.exists() or not list(containers.iterdir())
     assert not [s for s in c.daemon.ctr.out("snapshots", "ls", ns="k8s.io").splitlines() if "restore-" in s]
-
-
-@pytest.fixture
-def image(cri_and_image):
-    return cri_and_image[1]
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ images, ports, runtime handlers."""
 import json
 import os
 import pathlib
-import socket
 
 import grpc
 import pytest
 
 import images
 from cri import cri_daemon, fails, load_image
+from cri_fixtures import cri, image
 from harness import run, until
 
 CONFIG = """
@@ -48,18 +48,6 @@ def daemon_config(workdir):
     base.write_text(json.dumps(spec))
     net.mkdir(exist_ok=True)
     return lambda d: CONFIG.format(base=base, net=d)
-
-
-@pytest.fixture
-def cri(cri_and_image):
-    c = cri_and_image[0]
-    yield c
-    c.daemon.clear()
-
-
-@pytest.fixture
-def image(cri_and_image):
-    return cri_and_image[1]
 
 
 def sh(cri, container_id, script):

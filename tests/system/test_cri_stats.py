@@ -9,6 +9,7 @@ import pytest
 
 import cgroups
 from cri import cri_daemon, fails
+from cri_fixtures import cri, image
 from harness import run, until
 
 METRICS_PORT = 1338  # the daemon has a network namespace of its own
@@ -19,18 +20,6 @@ BUSY = ("/bin/sh", "-c", "while :; do :; done")
 def cri_and_image(stubs, busybox_layout):
     with cri_daemon(stubs, busybox_layout, f"[metrics]\naddress = '127.0.0.1:{METRICS_PORT}'") as v:
         yield v
-
-
-@pytest.fixture
-def cri(cri_and_image):
-    c = cri_and_image[0]
-    yield c
-    c.daemon.clear()
-
-
-@pytest.fixture
-def image(cri_and_image):
-    return cri_and_image[1]
 
 
 @pytest.fixture

@@ -5,19 +5,13 @@ import itertools
 
 import pytest
 
-from cri import cri_daemon
+from cri_fixtures import cri_and_image
 from harness import until
 from k8s_streams import exit_code
 from test_cri_stream import attach, client_of, exec_url
 
 PODS = itertools.count()
 ECHO = ["sh", "-c", "while read x; do echo got $x; done; echo ended; exit 9"]
-
-
-@pytest.fixture(scope="module")
-def cri_and_image(stubs, busybox_layout):
-    with cri_daemon(stubs, busybox_layout) as v:
-        yield v
 
 
 @pytest.fixture

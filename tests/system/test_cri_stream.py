@@ -13,29 +13,12 @@ import grpc
 import pytest
 
 from cri import cri_daemon, fails
+from cri_fixtures import cri, cri_and_image, image
 from harness import run, until
 from k8s_streams import SETTINGS, Refused, Spdy, WebSocket, exit_code, request
 
 PODS = itertools.count()
 UPGRADE = [("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1")]
-
-
-@pytest.fixture(scope="module")
-def cri_and_image(stubs, busybox_layout):
-    with cri_daemon(stubs, busybox_layout) as v:
-        yield v
-
-
-@pytest.fixture
-def cri(cri_and_image):
-    c = cri_and_image[0]
-    yield c
-    c.daemon.clear()
-
-
-@pytest.fixture
-def image(cri_and_image):
-    return cri_and_image[1]
 
 
 @pytest.fixture

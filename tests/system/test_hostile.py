@@ -15,27 +15,13 @@ import evil
 import harness
 import images
 from evil import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, refused, sha, workers
+from evil import api, daemon  # fixtures
 
 TAR = images.tar_of([("file", b"x" * 50000 + os.urandom(50000)), ("dir", None)])
 GZ = gzip.compress(TAR, 1)
 BIG_TAR = images.tar_of([("big", os.urandom(2_000_000))])
 BIG = gzip.compress(BIG_TAR, 1)
 NONE = "sha256:" + "a" * 64
-
-
-@pytest.fixture(scope="module")
-def daemon():
-    d = evil.new_daemon()
-    d.start()
-    yield d
-    d.close()
-
-
-@pytest.fixture(scope="module")
-def api(stubs, daemon):
-    a = evil.Api(stubs, daemon)
-    yield a
-    a.close()
 
 
 @pytest.fixture

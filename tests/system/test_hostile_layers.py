@@ -11,23 +11,9 @@ import pytest
 
 import evil
 from evil import OCI_LAYER, refused
+from evil import api, daemon  # fixtures
 
 NONE = "sha256:" + "a" * 64
-
-
-@pytest.fixture(scope="module")
-def daemon():
-    d = evil.new_daemon()
-    d.start()
-    yield d
-    d.close()
-
-
-@pytest.fixture(scope="module")
-def api(stubs, daemon):
-    a = evil.Api(stubs, daemon)
-    yield a
-    a.close()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 import images
 import proxies
 from harness import Daemon, processes
-from test_proxy import Api, archive, fails, image_of
+from test_proxy import Api, archive, image_of
 
 TYPE = "application/vnd.test.layer.v1.tar"
 NS = [("containerd-namespace", "default")]

@@ -6,7 +6,8 @@ import pathlib
 import grpc
 import pytest
 
-from cri import cri_daemon, fails
+from cri import fails
+from cri_fixtures import cri, cri_and_image
 from harness import run, until
 
 PROFILES = pathlib.Path("/sys/kernel/security/apparmor/profiles")
@@ -85,19 +86,6 @@ def test_profile_that_is_not_loaded_fails(ctr, image, rt, name):
 
 
 # ---- pods ----
-
-
-@pytest.fixture(scope="module")
-def cri_and_image(stubs, busybox_layout):
-    with cri_daemon(stubs, busybox_layout) as v:
-        yield v
-
-
-@pytest.fixture
-def cri(cri_and_image):
-    c = cri_and_image[0]
-    yield c
-    c.daemon.clear()
 
 
 @pytest.fixture
