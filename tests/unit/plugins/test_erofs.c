@@ -277,6 +277,100 @@ static void a_snapshot_that_has_its_layer_is_not_written_to(void **state)
 		assert_true(commit(f, "one", "k") < 0);
 }
 
+static void usage_counts_what_is_written_wherever_it_is(void **state)
+{
+	const struct erofs_options o = {.size = 1 << 30};
+	struct snapshot_usage before, after;
+	struct fix *f = *state;
+	char big[65536];
+	struct stat st;
+
+	memset(big, 'x', sizeof(big));
+	NEED_EROFS();
+	start(f, NULL);
+	(void)prepare(f, SNAPSHOT_ACTIVE, "k", "", (struct labels){0});
+	assert_ok(f->sn->ops->usage(&f->ctx, f->sn, "k", &before, &f->err));
+	assert_int_equal(before.inodes, 1);
+	assert_int_equal(
+		file_write(AT_FDCWD, in(f, "root/snapshots/1/fs/f"), big, sizeof(big), 0644), 0);
+	assert_ok(f->sn->ops->usage(&f->ctx, f->sn, "k", &after, &f->err));
+	assert_int_equal(after.inodes, 2);
+	assert_true(after.size >= before.size + (int64_t)sizeof(big));
+	f->sn->ops->free(f->sn);
+	f->sn = NULL;
+	start(f, &o);
+	(void)prepare(f, SNAPSHOT_ACTIVE, "e", "", (struct labels){0});
+	assert_ok(f->sn->ops->usage(&f->ctx, f->sn, "e", &before, &f->err));
+	assert_int_equal(
+		file_write(AT_FDCWD, in(f, "root/snapshots/2/rwlayer.img"), big, sizeof(big), 0644),
+		0);
+	assert_int_equal(stat(in(f, "root/snapshots/2/rwlayer.img"), &st), 0);
+	assert_ok(f->sn->ops->usage(&f->ctx, f->sn, "e", &after, &f->err));
+	assert_int_equal(after.inodes, before.inodes + 1);
+	assert_int_equal(after.size, before.size + st.st_blocks * 512);
+}
+
+static void a_snapshot_upon_a_lost_image_is_not_made(void **state)
+{
+	struct fix *f = *state;
+	struct labels l = {0};
+	struct snapshot_info i;
+	struct mounts m;
+
+	NEED_EROFS();
+	start(f, NULL);
+	layer(f, "one", "", 1);
+	assert_int_equal(unlink(in(f, "root/snapshots/1/layer.erofs")), 0);
+	assert_int_equal(
+		f->sn->ops->prepare(&f->ctx, f->sn, SNAPSHOT_ACTIVE, "a", "one", &l, &m, &f->err),
+		-ERR_NOT_FOUND);
+	assert_non_null(str_skip(f->err.text, "failed to find valid erofs layer blob: `"));
+	assert_int_equal(f->sn->ops->stat(&f->ctx, f->sn, "a", &i, &f->err), -ERR_NOT_FOUND);
+	assert_false(exists(f, "root/snapshots/2"));
+}
+
+static void a_commit_can_set_the_parent(void **state)
+{
+	struct fix *f = *state;
+	struct labels l = {0};
+	struct snapshot_info i;
+	struct stat st;
+
+	NEED_ROOT();
+	NEED_EROFS();
+	start(f, NULL);
+	if (!f->sn->can_rebase)
+		skip();
+	layer(f, "one", "", 1);
+	assert_int_equal(chown(in(f, "root/snapshots/1/fs"), 12, 34), 0);
+	assert_int_equal(chmod(in(f, "root/snapshots/1/fs"), 01777), 0);
+	(void)prepare(f, SNAPSHOT_ACTIVE, "k", "", l);
+	put_file(in(f, "root/snapshots/2/fs/file"), "text");
+	assert_ok(f->sn->ops->commit(&f->ctx, f->sn, "two", "k", "one", &l, &f->err));
+	assert_ok(f->sn->ops->stat(&f->ctx, f->sn, "two", &i, &f->err));
+	assert_string_equal(i.parent, "one");
+	assert_int_equal(stat(in(f, "root/snapshots/2/fs"), &st), 0);
+	assert_int_equal(st.st_uid, 12);
+	assert_int_equal(st.st_gid, 34);
+	assert_int_equal(st.st_mode & 07777, 01777);
+}
+
+/* A commit that fails has its image already; what it was made of goes only with one that succeeds.
+ */
+static void a_commit_that_fails_keeps_what_was_written(void **state)
+{
+	struct fix *f = *state;
+
+	NEED_EROFS();
+	start(f, NULL);
+	layer(f, "one", "", 1);
+	(void)prepare(f, SNAPSHOT_ACTIVE, "k", "", (struct labels){0});
+	put_file(in(f, "root/snapshots/2/fs/file"), "text");
+	assert_err(commit(f, "one", "k"), ERR_ALREADY_EXISTS,
+		   "failed to commit snapshot k: committed snapshot one: already exists");
+	assert_true(exists(f, "root/snapshots/2/fs/file"));
+}
+
 /* ---- The differ ---- */
 
 static int apply_to(struct fix *f, const char *media_type, struct mount *v, size_t n)
@@ -376,6 +470,10 @@ int main(void)
 		T(a_commit_keeps_owners_attributes_links_and_whiteouts),
 		T(layers_are_mounted_one_upon_the_other),
 		T(a_snapshot_that_has_its_layer_is_not_written_to),
+		T(usage_counts_what_is_written_wherever_it_is),
+		T(a_snapshot_upon_a_lost_image_is_not_made),
+		T(a_commit_can_set_the_parent),
+		T(a_commit_that_fails_keeps_what_was_written),
 		T(other_snapshots_and_types_are_for_other_differs),
 		T(what_mkfs_says_is_in_the_error),
 		cmocka_unit_test(media_types_of_images_are_known),

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What overlayfs and native have in common, run for both; then what each does in its own way. */
+/* What overlayfs, native and erofs have in common, run for all; then what the first two do in their
+ * own way (test_erofs.c has the third). Where one can not be, native stands in for it. */
 #include "util.h"
 
 #include <dirent.h>
 #include <pthread.h>
 
+#include "core/erofs.h"
+#include "plugins/snapshotter/erofs.h"
 #include "plugins/snapshotter/native.h"
 #include "plugins/snapshotter/overlayfs.h"
 
@@ -13,6 +16,13 @@ static int overlayfs_start(struct fix *f, const struct overlayfs_options *o)
 	static const struct overlayfs_options none;
 
 	return overlayfs_new(in(f, "root"), o ? o : &none, &f->sn, &f->err);
+}
+
+static int erofs_start(struct fix *f)
+{
+	static const struct erofs_options none;
+
+	return erofs_new(in(f, "root"), &none, &f->sn, &f->err);
 }
 
 static int native_setup(void **state)
@@ -34,6 +44,29 @@ static int overlayfs_setup(void **state)
 	else
 		assert_ok(native_new(in(f, "root"), &f->sn, &f->err));
 	return 0;
+}
+
+static int erofs_setup(void **state)
+{
+	struct fix *f = fix_new();
+	bool tar;
+
+	*state = f;
+	if (!privileged || erofs_probe(&f->ctx, &tar, NULL) < 0 || erofs_start(f) < 0)
+		assert_ok(native_new(in(f, "root"), &f->sn, &f->err));
+	return 0;
+}
+
+/* The same one again, of the same directory. */
+static void restart(struct fix *f)
+{
+	const char *name = f->sn->name;
+
+	f->sn->ops->free(f->sn);
+	f->sn = NULL;
+	assert_ok(streq(name, "native")	 ? native_new(in(f, "root"), &f->sn, &f->err)
+		  : streq(name, "erofs") ? erofs_start(f)
+					 : overlayfs_start(f, NULL));
 }
 
 static struct mounts prepare(struct fix *f, enum snapshot_kind kind, const char *key,
@@ -106,7 +139,32 @@ static size_t count_dirs(struct fix *f)
 	return n - 2;
 }
 
-/* ---- Both ---- */
+static int walk_count(void *arg, const struct snapshot_info *info)
+{
+	++*(int *)arg;
+	return 0;
+}
+
+/* How often metadata.db was committed to: the number of its last transaction, of which the two meta
+ * pages have one each. */
+static uint64_t count_commits(struct fix *f)
+{
+	uint64_t last = 0, n;
+	uint32_t page_size;
+	int fd = open(in(f, "root/metadata.db"), O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &page_size, sizeof(page_size), 16 + 8), sizeof(page_size));
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(pread(fd, &n, sizeof(n), (off_t)i * page_size + 16 + 48),
+				 sizeof(n));
+		last = n > last ? n : last;
+	}
+	close(fd);
+	return last;
+}
+
+/* ---- All ---- */
 
 static void layers_add_up(void **state)
 {
@@ -181,7 +239,9 @@ static void errors_say_what_is_wrong(void **state)
 {
 	struct fix *f = *state;
 	struct snapshotter *s = f->sn;
+	bool native = streq(s->name, "native");
 	struct labels l = {0};
+	struct snapshot_usage u;
 	struct snapshot_info i;
 	struct mounts m;
 
@@ -199,22 +259,122 @@ static void errors_say_what_is_wrong(void **state)
 	assert_err(s->ops->stat(&f->ctx, s, "none", &i, &f->err), ERR_NOT_FOUND,
 		   "snapshot none does not exist: not found");
 	commit(f, "c", "ns/1/k1");
-	assert_int_equal(s->ops->mounts(&f->ctx, s, "c", &m, &f->err), -ERR_FAILED_PRECONDITION);
-	assert_non_null(strstr(f->err.text,
-			       "requested snapshot c not active or view: failed precondition"));
+	assert_err(s->ops->mounts(&f->ctx, s, "c", &m, &f->err), ERR_FAILED_PRECONDITION,
+		   native ? "failed to get snapshot mount: requested snapshot c not active or "
+			    "view: failed precondition"
+			  : "failed to get active mount: requested snapshot c not active or "
+			    "view: failed precondition");
 	assert_err(
 		s->ops->commit(&f->ctx, s, "d", "c", "", &l, &f->err), ERR_FAILED_PRECONDITION,
 		"failed to commit snapshot c: snapshot \"c\" is not active: failed precondition");
 	prepare(f, SNAPSHOT_ACTIVE, "k3", "c");
 	assert_err(s->ops->commit(&f->ctx, s, "c", "k3", "", &l, &f->err), ERR_ALREADY_EXISTS,
 		   "failed to commit snapshot k3: committed snapshot c: already exists");
-	assert_int_equal(s->ops->remove(&f->ctx, s, "c", &f->err), -ERR_FAILED_PRECONDITION);
-	assert_non_null(
-		strstr(f->err.text, "cannot remove snapshot with child: failed precondition"));
-	assert_int_equal(s->ops->remove(&f->ctx, s, "none", &f->err), -ERR_NOT_FOUND);
+	assert_err(s->ops->commit(&f->ctx, s, "d", "none", "", &l, &f->err), ERR_NOT_FOUND,
+		   "snapshot none does not exist: not found");
+	assert_err(s->ops->usage(&f->ctx, s, "none", &u, &f->err), ERR_NOT_FOUND,
+		   "snapshot none does not exist: not found");
+	assert_err(s->ops->remove(&f->ctx, s, "c", &f->err), ERR_FAILED_PRECONDITION,
+		   native ? "failed to remove snapshot: cannot remove snapshot with child: failed "
+			    "precondition"
+			  : "failed to remove snapshot c: cannot remove snapshot with child: "
+			    "failed precondition");
+	assert_err(s->ops->remove(&f->ctx, s, "none", &f->err), ERR_NOT_FOUND,
+		   native ? "failed to remove snapshot: snapshot none does not exist: not found"
+			  : "failed to remove snapshot none: snapshot none does not exist: not "
+			    "found");
 	/* A failed call leaves no directory behind. */
 	assert_ok(s->ops->cleanup(&f->ctx, s, &f->err));
 	assert_int_equal(count_dirs(f), 2);
+}
+
+static void errors_have_their_kind_without_a_text(void **state)
+{
+	struct fix *f = *state;
+	struct snapshotter *s = f->sn;
+	struct labels l = {0};
+	struct mounts m;
+
+	prepare(f, SNAPSHOT_ACTIVE, "k", "");
+	commit(f, "c", "k");
+	assert_int_equal(s->ops->prepare(&f->ctx, s, SNAPSHOT_VIEW, "c", "", &l, &m, NULL),
+			 -ERR_ALREADY_EXISTS);
+	assert_int_equal(s->ops->mounts(&f->ctx, s, "c", &m, NULL), -ERR_FAILED_PRECONDITION);
+	assert_int_equal(s->ops->commit(&f->ctx, s, "d", "c", "", &l, NULL),
+			 -ERR_FAILED_PRECONDITION);
+	assert_int_equal(s->ops->remove(&f->ctx, s, "none", NULL), -ERR_NOT_FOUND);
+}
+
+static void views_are_not_committed(void **state)
+{
+	struct fix *f = *state;
+	struct labels l = {0};
+
+	prepare(f, SNAPSHOT_VIEW, "v", "");
+	assert_err(
+		f->sn->ops->commit(&f->ctx, f->sn, "c", "v", "", &l, &f->err),
+		ERR_FAILED_PRECONDITION,
+		"failed to commit snapshot v: snapshot \"v\" is not active: failed precondition");
+	assert_int_equal(info_of(f, "v").kind, SNAPSHOT_VIEW);
+}
+
+static void a_prepare_that_fails_is_undone(void **state)
+{
+	struct fix *f = *state;
+	struct labels l = {0};
+	struct snapshot_info i;
+	struct mounts m;
+
+	prepare(f, SNAPSHOT_ACTIVE, "k", "");
+	commit(f, "p", "k");
+	assert_int_equal(rm_rf(AT_FDCWD, in(f, "root/snapshots/1")), 0);
+	assert_int_equal(
+		f->sn->ops->prepare(&f->ctx, f->sn, SNAPSHOT_ACTIVE, "c", "p", &l, &m, &f->err),
+		-ERR_NOT_FOUND);
+	assert_non_null(str_skip(f->err.text, streq(f->sn->name, "native")
+						      ? "copying of parent failed: "
+						      : "failed to stat parent `"));
+	assert_int_equal(f->sn->ops->stat(&f->ctx, f->sn, "c", &i, &f->err), -ERR_NOT_FOUND);
+	assert_int_equal(count_dirs(f), 0); /* even where removal waits for cleanup */
+	prepare(f, SNAPSHOT_ACTIVE, "c", "");
+	assert_true(exists(f, "root/snapshots/3"));
+}
+
+static void every_change_is_one_commit_of_the_database(void **state)
+{
+	struct fix *f = *state;
+	struct snapshotter *s = f->sn;
+	struct snapshot_info u = {.name = "k"}, i;
+	struct labels l = {0};
+	struct snapshot_usage usage;
+	struct mounts m;
+	uint64_t n;
+	int walked = 0;
+
+	prepare(f, SNAPSHOT_VIEW, "first", ""); /* and the file is made */
+	n = count_commits(f);
+	prepare(f, SNAPSHOT_ACTIVE, "k", "");
+	assert_int_equal(count_commits(f), n + 1);
+	i = info_of(f, "k");
+	assert_ok(s->ops->usage(&f->ctx, s, "k", &usage, &f->err));
+	assert_ok(s->ops->mounts(&f->ctx, s, "k", &m, &f->err));
+	assert_ok(s->ops->walk(&f->ctx, s, walk_count, &walked, &f->err));
+	assert_int_equal(walked, 2);
+	assert_int_equal(count_commits(f), n + 1);
+	assert_ok(s->ops->update(&f->ctx, s, &u, NULL, 0, &i, &f->err));
+	assert_int_equal(count_commits(f), n + 2);
+	commit(f, "c", "k");
+	assert_int_equal(count_commits(f), n + 3);
+	assert_int_equal(
+		s->ops->prepare(&f->ctx, s, SNAPSHOT_ACTIVE, "first", "c", &l, &m, &f->err),
+		-ERR_ALREADY_EXISTS);
+	assert_int_equal(s->ops->commit(&f->ctx, s, "d", "c", "", &l, &f->err),
+			 -ERR_FAILED_PRECONDITION);
+	assert_int_equal(count_commits(f), n + 3);
+	assert_ok(s->ops->remove(&f->ctx, s, "c", &f->err));
+	assert_int_equal(count_commits(f), n + 4);
+	assert_ok(s->ops->cleanup(&f->ctx, s, &f->err));
+	assert_int_equal(count_commits(f), n + 4);
 }
 
 static void removed_snapshots_can_be_made_again(void **state)
@@ -352,14 +512,11 @@ static void record_without_directory_can_be_removed(void **state)
 static void records_outlive_the_snapshotter(void **state)
 {
 	struct fix *f = *state;
-	bool native = streq(f->sn->name, "native");
 	struct mounts m;
 
 	prepare(f, SNAPSHOT_ACTIVE, "k", "");
 	commit(f, "c", "k");
-	f->sn->ops->free(f->sn);
-	f->sn = NULL;
-	assert_ok(native ? native_new(in(f, "root"), &f->sn, &f->err) : overlayfs_start(f, NULL));
+	restart(f);
 	m = prepare(f, SNAPSHOT_ACTIVE, "k2", "c");
 	assert_non_null(m.v);
 	assert_true(exists(f, "root/snapshots/2"));
@@ -402,12 +559,6 @@ static void *work(void *arg)
 			w->failed = s->ops->cleanup(&ctx, s, &w->err);
 	}
 	return NULL;
-}
-
-static int walk_count(void *arg, const struct snapshot_info *info)
-{
-	++*(int *)arg;
-	return 0;
 }
 
 static void eight_threads_do_not_get_into_each_others_way(void **state)
@@ -575,6 +726,44 @@ static void overlay_options_and_label_are_added(void **state)
 	assert_int_equal(count_dirs(f), 1); /* sync_remove */
 }
 
+static int walk_labels(void *arg, const struct snapshot_info *info)
+{
+	const char *path = labels_get(&info->labels, "containerd.io/snapshot/overlay.upperdir");
+
+	strcat(arg, path ? path : "-");
+	strcat(arg, " ");
+	return 0;
+}
+
+static void overlay_label_is_told_and_not_kept(void **state)
+{
+	NEED_ROOT();
+	const struct overlayfs_options o = {.upperdir_label = true};
+	struct snapshot_info i, u = {.name = "b"};
+	struct fix *f = *state;
+	char out[256] = "";
+
+	f->sn->ops->free(f->sn);
+	assert_ok(overlayfs_start(f, &o));
+	prepare(f, SNAPSHOT_ACTIVE, "a", "");
+	prepare(f, SNAPSHOT_VIEW, "b", "");
+	labels_set(f->arena, &u.labels, "x", "y");
+	assert_ok(f->sn->ops->update(&f->ctx, f->sn, &u, NULL, 0, &i, &f->err));
+	assert_int_equal(i.labels.n, 2);
+	assert_string_equal(labels_get(&i.labels, "x"), "y");
+	assert_string_equal(labels_get(&i.labels, "containerd.io/snapshot/overlay.upperdir"),
+			    in(f, "root/snapshots/2/fs"));
+	assert_ok(f->sn->ops->walk(&f->ctx, f->sn, walk_labels, out, &f->err));
+	assert_string_equal(out, arena_printf(f->arena, "%s %s ", in(f, "root/snapshots/1/fs"),
+					      in(f, "root/snapshots/2/fs")));
+	restart(f); /* without the option */
+	i = info_of(f, "b");
+	assert_int_equal(i.labels.n, 1);
+	out[0] = 0;
+	assert_ok(f->sn->ops->walk(&f->ctx, f->sn, walk_labels, out, &f->err));
+	assert_string_equal(out, "- - ");
+}
+
 static void overlay_removal_waits_for_cleanup(void **state)
 {
 	NEED_ROOT();
@@ -594,9 +783,12 @@ static void overlay_commit_can_set_the_parent(void **state)
 	struct labels l = {0};
 	struct snapshot_info i;
 	struct mounts m;
+	struct stat st;
 
 	assert_true(f->sn->can_rebase);
 	write_layer(f, "p1", "k1", "", "one");
+	assert_int_equal(chown(in(f, "root/snapshots/1/fs"), 12, 34), 0);
+	assert_int_equal(chmod(in(f, "root/snapshots/1/fs"), 01777), 0);
 	m = prepare(f, SNAPSHOT_ACTIVE, "k2", "");
 	mount_at(f, &m);
 	put_file(in(f, "mnt/two"), "");
@@ -604,6 +796,10 @@ static void overlay_commit_can_set_the_parent(void **state)
 	assert_ok(f->sn->ops->commit(&f->ctx, f->sn, "p2", "k2", "p1", &l, &f->err));
 	i = info_of(f, "p2");
 	assert_string_equal(i.parent, "p1");
+	assert_int_equal(stat(in(f, "root/snapshots/2/fs"), &st), 0);
+	assert_int_equal(st.st_uid, 12);
+	assert_int_equal(st.st_gid, 34);
+	assert_int_equal(st.st_mode & 07777, 01777);
 	assert_int_equal(f->sn->ops->remove(&f->ctx, f->sn, "p1", &f->err),
 			 -ERR_FAILED_PRECONDITION);
 	m = prepare(f, SNAPSHOT_VIEW, "v", "p2");
@@ -616,8 +812,8 @@ static void overlay_commit_can_set_the_parent(void **state)
 			 -ERR_INVALID_ARGUMENT);
 	assert_ok(f->sn->ops->commit(&f->ctx, f->sn, "p3", "k3", "p2", &l, &f->err));
 	prepare(f, SNAPSHOT_ACTIVE, "k4", "");
-	assert_int_equal(f->sn->ops->commit(&f->ctx, f->sn, "p4", "k4", "none", &l, &f->err),
-			 -ERR_NOT_FOUND);
+	assert_err(f->sn->ops->commit(&f->ctx, f->sn, "p4", "k4", "none", &l, &f->err),
+		   ERR_NOT_FOUND, "snapshot none does not exist: not found");
 }
 
 static void overlay_with_150_layers_mounts(void **state)
@@ -679,8 +875,15 @@ static void native_does_not_rebase(void **state)
 	prepare(f, SNAPSHOT_ACTIVE, "a", "");
 	commit(f, "p", "a");
 	prepare(f, SNAPSHOT_ACTIVE, "b", "");
-	assert_int_equal(f->sn->ops->commit(&f->ctx, f->sn, "c", "b", "p", &l, &f->err),
-			 -ERR_INVALID_ARGUMENT);
+	assert_err(f->sn->ops->commit(&f->ctx, f->sn, "c", "b", "p", &l, &f->err),
+		   ERR_INVALID_ARGUMENT,
+		   "native snapshotter can not move snapshot b to parent \"p\": invalid argument");
+	prepare(f, SNAPSHOT_VIEW, "v", ""); /* the parent is looked at first */
+	assert_err(f->sn->ops->commit(&f->ctx, f->sn, "c", "v", "p", &l, &f->err),
+		   ERR_INVALID_ARGUMENT,
+		   "native snapshotter can not move snapshot v to parent \"p\": invalid argument");
+	prepare(f, SNAPSHOT_ACTIVE, "d", "p"); /* the parent it has is fine */
+	assert_ok(f->sn->ops->commit(&f->ctx, f->sn, "c", "d", "p", &l, &f->err));
 }
 
 static void canceled_copy_leaves_nothing(void **state)
@@ -707,6 +910,11 @@ static void canceled_copy_leaves_nothing(void **state)
 	{                                                          \
 		"native " #t, t, native_setup, fix_teardown, NULL  \
 	}
+#define ALL(t)                                                  \
+	BOTH(t),                                                \
+	{                                                       \
+		"erofs " #t, t, erofs_setup, fix_teardown, NULL \
+	}
 #define OVERLAYFS(t) cmocka_unit_test_setup_teardown(t, overlayfs_setup, fix_teardown)
 #define NATIVE(t) cmocka_unit_test_setup_teardown(t, native_setup, fix_teardown)
 
@@ -714,23 +922,28 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BOTH(layers_add_up),
-		BOTH(mounts_are_the_same_when_asked_again),
-		BOTH(stat_tells_kind_parent_and_labels),
-		BOTH(errors_say_what_is_wrong),
-		BOTH(removed_snapshots_can_be_made_again),
-		BOTH(update_changes_labels_under_the_mask),
+		ALL(mounts_are_the_same_when_asked_again),
+		ALL(stat_tells_kind_parent_and_labels),
+		ALL(errors_say_what_is_wrong),
+		ALL(errors_have_their_kind_without_a_text),
+		ALL(views_are_not_committed),
+		ALL(a_prepare_that_fails_is_undone),
+		ALL(every_change_is_one_commit_of_the_database),
+		ALL(removed_snapshots_can_be_made_again),
+		ALL(update_changes_labels_under_the_mask),
 		BOTH(usage_is_that_of_what_was_written),
-		BOTH(walk_goes_in_key_order_and_stops),
-		BOTH(cleanup_takes_leftovers_and_leaves_the_rest),
-		BOTH(leftovers_of_the_next_number_are_in_nobodys_way),
-		BOTH(record_without_directory_can_be_removed),
-		BOTH(records_outlive_the_snapshotter),
-		BOTH(eight_threads_do_not_get_into_each_others_way),
+		ALL(walk_goes_in_key_order_and_stops),
+		ALL(cleanup_takes_leftovers_and_leaves_the_rest),
+		ALL(leftovers_of_the_next_number_are_in_nobodys_way),
+		ALL(record_without_directory_can_be_removed),
+		ALL(records_outlive_the_snapshotter),
+		ALL(eight_threads_do_not_get_into_each_others_way),
 		OVERLAYFS(overlay_mounts_follow_the_table),
 		OVERLAYFS(overlay_directories_have_their_modes),
 		OVERLAYFS(overlay_top_looks_like_the_parents),
 		OVERLAYFS(overlay_maps_ids_by_label),
 		OVERLAYFS(overlay_options_and_label_are_added),
+		OVERLAYFS(overlay_label_is_told_and_not_kept),
 		OVERLAYFS(overlay_removal_waits_for_cleanup),
 		OVERLAYFS(overlay_commit_can_set_the_parent),
 		OVERLAYFS(overlay_with_150_layers_mounts),
