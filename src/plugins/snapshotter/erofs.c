@@ -34,7 +34,7 @@
 #include "base/str.h"
 #include "core/erofs.h"
 #include "plugins/differ/temp_mount.h"
-#include "plugins/snapshotter/dirs.h"
+#include "plugins/snapshotter/local.h"
 #include "plugins/snapshotter/overlay_check.h"
 #include "plugins/snapshotter/top.h"
 #include "sys/mount.h"
@@ -43,93 +43,32 @@
 #define RWLAYER "rwlayer.img"
 
 struct erofs {
-	struct snapshotter s;
-	struct storage *storage;
-	struct snapdirs *dirs;
-	char *root;
+	struct local l;
 	struct erofs_options o;
 	bool remap;
 };
 
 static struct erofs *erofs_of(const struct snapshotter *s)
 {
-	return (struct erofs *)((char *)s - offsetof(struct erofs, s));
-}
-
-static char *path_of(struct arena *a, const struct erofs *o, uint64_t id, const char *leaf)
-{
-	return snapdir_path(a, o->root, id, leaf);
-}
-
-/* ---- Looking ---- */
-
-static int erofs_stat(struct ctx *ctx, struct snapshotter *s, const char *key,
-		      struct snapshot_info *ret, struct err *err)
-{
-	return storage_info(ctx, erofs_of(s)->storage, key, NULL, ret, NULL, err);
-}
-
-static int erofs_update(struct ctx *ctx, struct snapshotter *s, const struct snapshot_info *info,
-			char *const *paths, size_t n, struct snapshot_info *ret, struct err *err)
-{
-	return storage_update(ctx, erofs_of(s)->storage, info, paths, n, ret, err);
+	return (struct erofs *)((char *)s - offsetof(struct erofs, l.s));
 }
 
 /* Of what is written; the ext4 counts with the blocks it has, when it is there. */
-static int active_usage(struct ctx *ctx, const struct erofs *o, uint64_t id,
-			struct snapshot_usage *ret, struct err *err)
+static int layer_usage(struct ctx *ctx, struct local *l, uint64_t id, struct snapshot_usage *ret,
+		       struct err *err)
 {
-	char *fs = path_of(ctx->arena, o, id, "fs"), *rw = path_of(ctx->arena, o, id, RWLAYER);
+	char *rw = local_path(ctx->arena, l, id, RWLAYER);
 	struct stat st;
 	int r;
 
-	if (!fs || !rw)
+	if (!rw)
 		return err_nomem(err);
-	r = dir_usage(AT_FDCWD, fs, &ret->size, &ret->inodes);
-	if (r < 0)
-		return err_errno(err, r, "disk usage of `%s`", fs);
-	if (lstat(rw, &st) == 0) {
+	r = top_usage(ctx, l, id, ret, err);
+	if (r >= 0 && lstat(rw, &st) == 0) {
 		ret->size += st.st_blocks * 512;
 		ret->inodes++;
 	}
-	return 0;
-}
-
-static int erofs_usage(struct ctx *ctx, struct snapshotter *s, const char *key,
-		       struct snapshot_usage *ret, struct err *err)
-{
-	struct erofs *o = erofs_of(s);
-	struct snapshot_info info;
-	struct snapshot_usage u;
-	uint64_t id;
-	int r = storage_info(ctx, o->storage, key, &id, &info, &u, err);
-
-	if (r >= 0 && info.kind == SNAPSHOT_ACTIVE)
-		r = active_usage(ctx, o, id, &u, err);
-	if (r >= 0)
-		*ret = u;
 	return r;
-}
-
-struct walk {
-	int (*fn)(void *arg, const struct snapshot_info *info);
-	void *arg;
-};
-
-static int walk_one(void *arg, const struct snapshot_info *info, uint64_t id)
-{
-	struct walk *w = arg;
-
-	return w->fn(w->arg, info);
-}
-
-static int erofs_walk(struct ctx *ctx, struct snapshotter *s,
-		      int (*fn)(void *arg, const struct snapshot_info *info), void *arg,
-		      struct err *err)
-{
-	struct walk w = {fn, arg};
-
-	return storage_walk(ctx, erofs_of(s)->storage, walk_one, &w, err);
 }
 
 /* ---- Mounts ---- */
@@ -142,6 +81,11 @@ struct list {
 	struct mounts m;
 	bool failed; /* no memory */
 };
+
+static char *list_path(const struct list *l, uint64_t id, const char *leaf)
+{
+	return local_path(l->ctx->arena, &l->o->l, id, leaf);
+}
 
 static struct mount *list_add(struct list *l, const char *type, const char *source,
 			      size_t max_options)
@@ -180,8 +124,8 @@ static int seal_check(const char *path, struct err *err)
 static int layer_add(struct list *l, uint64_t id, struct err *err)
 {
 	struct arena *a = l->ctx->arena;
-	char *image = path_of(a, l->o, id, EROFS_LAYER),
-	     *hashes = path_of(a, l->o, id, EROFS_LAYER ".dmverity");
+	char *image = list_path(l, id, EROFS_LAYER),
+	     *hashes = list_path(l, id, EROFS_LAYER ".dmverity");
 	struct mount *m = list_add(l, "erofs", image, 3);
 	int r;
 
@@ -215,7 +159,7 @@ static int64_t size_of(const struct list *l)
 static void writable_add(struct list *l, const char *mode)
 {
 	struct arena *a = l->ctx->arena;
-	struct mount *m = list_add(l, "mkfs/ext4", path_of(a, l->o, l->s->id, RWLAYER), 4);
+	struct mount *m = list_add(l, "mkfs/ext4", list_path(l, l->s->id, RWLAYER), 4);
 
 	option_add(l, m, "X-containerd.mkfs.fs=ext4");
 	option_add(l, m, arena_printf(a, "X-containerd.mkfs.size=%lld", (long long)size_of(l)));
@@ -234,7 +178,7 @@ static void bind_add(struct list *l)
 		m = list_add(l, "format/mkdir/bind", "{{ mount 0 }}/upper", 3);
 		option_add(l, m, "X-containerd.mkdir.path={{ mount 0 }}/upper:0755");
 	} else {
-		m = list_add(l, "bind", path_of(l->ctx->arena, l->o, l->s->id, "fs"), 2);
+		m = list_add(l, "bind", list_path(l, l->s->id, "fs"), 2);
 	}
 	option_add(l, m, mode);
 	option_add(l, m, "rbind");
@@ -252,8 +196,7 @@ static void overlay_options(struct list *l, struct mount *m, size_t first, size_
 		option_add(l, m, "workdir={{ mount 0 }}/work");
 		option_add(l, m, "upperdir={{ mount 0 }}/upper");
 	} else if (l->s->kind == SNAPSHOT_ACTIVE) {
-		char *work = path_of(a, l->o, l->s->id, "work"),
-		     *up = path_of(a, l->o, l->s->id, "fs");
+		char *work = list_path(l, l->s->id, "work"), *up = list_path(l, l->s->id, "fs");
 
 		option_add(l, m, work ? arena_printf(a, "workdir=%s", work) : NULL);
 		option_add(l, m, up ? arena_printf(a, "upperdir=%s", up) : NULL);
@@ -291,11 +234,11 @@ static int overlay_add(struct list *l, struct err *err)
 	return 0;
 }
 
-static int mounts_of(struct ctx *ctx, const struct erofs *o, const struct storage_snapshot *s,
-		     struct mounts *ret, struct err *err)
+static int layer_mounts(struct ctx *ctx, struct local *local, const struct storage_snapshot *s,
+			struct mounts *ret, struct err *err)
 {
-	struct list l = {.ctx = ctx, .o = o, .s = s};
-	const char *own = path_of(ctx->arena, o, s->id, EROFS_LAYER);
+	struct list l = {.ctx = ctx, .o = erofs_of(&local->s), .s = s};
+	const char *own = local_path(ctx->arena, local, s->id, EROFS_LAYER);
 	int r = 0;
 
 	l.m.v = arena_new_array(ctx->arena, struct mount, s->n_parents + 3);
@@ -317,74 +260,28 @@ static int mounts_of(struct ctx *ctx, const struct erofs *o, const struct storag
 	return r;
 }
 
-static int erofs_mounts(struct ctx *ctx, struct snapshotter *s, const char *key, struct mounts *ret,
-			struct err *err)
-{
-	struct erofs *o = erofs_of(s);
-	struct storage_snapshot snap;
-	int r = storage_get(ctx, o->storage, key, &snap, err);
-
-	if (r < 0)
-		return err ? err_prefix(err, "failed to get active mount") : r;
-	return mounts_of(ctx, o, &snap, ret, err);
-}
-
 /* ---- Making ---- */
 
-static int layer_fill(struct ctx *ctx, const struct erofs *o, const struct storage_snapshot *s,
+static int layer_fill(struct ctx *ctx, struct local *l, const struct storage_snapshot *s,
 		      const char *temp, struct err *err)
 {
-	_cleanup_close_ int fd =
-		openat(snapdirs_fd(o->dirs), temp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int r;
-
-	if (fd < 0)
-		return err_errno(err, errno, "open `%s`", temp);
-	if (mkdirat(fd, "fs", 0755) < 0 || fchmodat(fd, "fs", 0755, 0) < 0)
-		return err_errno(err, errno, "make directory `%s/fs`", temp);
-	if (s->kind == SNAPSHOT_ACTIVE) {
-		if (!o->o.size &&
-		    (mkdirat(fd, "work", 0711) < 0 || fchmodat(fd, "work", 0711, 0) < 0))
-			return err_errno(err, errno, "make directory `%s/work`", temp);
-		r = file_write(fd, EROFS_MARK, "", 0, 0644);
-		if (r < 0)
-			return err_errno(err, r, "make `%s/%s`", temp, EROFS_MARK);
-	}
 	/* With a size what is written is elsewhere. */
-	return o->o.size ? 0 : top_fit(ctx, o->root, s, fd, "fs", err);
+	int r = top_make(ctx, l, s, temp, !erofs_of(&l->s)->o.size, err);
+	char *mark;
+
+	if (r < 0 || s->kind != SNAPSHOT_ACTIVE)
+		return r;
+	mark = arena_printf(ctx->arena, "%s/" EROFS_MARK, temp);
+	if (!mark)
+		return err_nomem(err);
+	r = file_write(snapdirs_fd(l->dirs), mark, "", 0, 0644);
+	return r < 0 ? err_errno(err, r, "make `%s`", mark) : 0;
 }
 
-static int layer_make(struct ctx *ctx, const struct erofs *o, const struct storage_snapshot *s,
+static int layer_make(struct ctx *ctx, struct local *l, const struct storage_snapshot *s,
 		      struct err *err)
 {
-	struct snapdir_temp t = {0};
-	int r = snapdirs_begin(o->dirs, 0700, &t, err);
-
-	if (r >= 0)
-		r = layer_fill(ctx, o, s, t.name, err);
-	if (r >= 0)
-		r = snapdirs_install(o->dirs, &t, s->id, err);
-	snapdirs_abort(o->dirs, &t);
-	return r;
-}
-
-static int erofs_prepare(struct ctx *ctx, struct snapshotter *s, enum snapshot_kind kind,
-			 const char *key, const char *parent, const struct labels *labels,
-			 struct mounts *ret, struct err *err)
-{
-	struct erofs *o = erofs_of(s);
-	struct storage_snapshot snap;
-	uint64_t id;
-	int r = storage_create(ctx, o->storage, kind, key, parent, labels, &snap, err);
-
-	if (r < 0)
-		return err ? err_prefix(err, "failed to create snapshot") : r;
-	r = layer_make(ctx, o, &snap, err);
-	if (r >= 0)
-		r = mounts_of(ctx, o, &snap, ret, err);
-	if (r < 0 && storage_remove(ctx, o->storage, key, &id, &kind, NULL) >= 0)
-		(void)!snapdirs_remove(o->dirs, id, NULL);
-	return r;
+	return local_dir_make(ctx, l, s, 0700, layer_fill, err);
 }
 
 /* ---- Committing ---- */
@@ -416,9 +313,9 @@ static int convert(struct ctx *ctx, const struct erofs *o, uint64_t id, struct e
 {
 	struct convert c = {.ctx = ctx,
 			    .o = o,
-			    .dir = path_of(ctx->arena, o, id, ""),
-			    .fs = path_of(ctx->arena, o, id, "fs"),
-			    .rwlayer = path_of(ctx->arena, o, id, RWLAYER)};
+			    .dir = local_path(ctx->arena, &o->l, id, ""),
+			    .fs = local_path(ctx->arena, &o->l, id, "fs"),
+			    .rwlayer = local_path(ctx->arena, &o->l, id, RWLAYER)};
 	struct erofs_request q = {.dir = c.dir, .tree = c.fs};
 	struct stat st;
 
@@ -437,7 +334,7 @@ static int top_take(struct ctx *ctx, const struct erofs *o, uint64_t id, struct 
 	struct mount v[1];
 	struct list l = {.ctx = ctx, .o = o, .m = {.v = v}};
 	struct temp_mount t = TEMP_MOUNT_INIT;
-	const char *fs = path_of(ctx->arena, o, id, "fs");
+	const char *fs = local_path(ctx->arena, &o->l, id, "fs");
 	struct erofs plain = *o;
 	struct stat st;
 	int r;
@@ -493,21 +390,26 @@ static int seal(const struct erofs *o, const char *image, struct snapshot_usage 
 	return 0;
 }
 
-static int layer_finish(struct ctx *ctx, const struct erofs *o, uint64_t id,
+static int layer_finish(struct ctx *ctx, struct local *l, uint64_t id,
 			const struct snapshot_info *info, const char *parent,
-			struct snapshot_usage *ret, bool *ret_made, struct err *err)
+			struct snapshot_usage *ret, struct err *err)
 {
-	const char *image = path_of(ctx->arena, o, id, EROFS_LAYER);
+	const struct erofs *o = erofs_of(&l->s);
+	const char *image;
+	bool made;
 	int r = 0;
 
+	if (info->kind != SNAPSHOT_ACTIVE)
+		return 0;
+	image = local_path(ctx->arena, l, id, EROFS_LAYER);
 	if (!image)
 		return err_nomem(err);
-	*ret_made = access(image, F_OK) < 0;
-	if (!*ret_made)
+	made = access(image, F_OK) == 0;
+	if (made)
 		r = top_take(ctx, o, id, err);
-	else if (!o->o.size && !*info->parent && !str_empty(parent))
-		r = top_rebase(ctx, o->root, o->storage, id, &info->labels, parent, err);
-	if (r == 0 && *ret_made)
+	else if (!o->o.size)
+		r = top_rebase(ctx, l, id, info, parent, err);
+	if (r == 0 && !made)
 		r = convert(ctx, o, id, err);
 	return r < 0 ? r : seal(o, image, ret, err);
 }
@@ -523,10 +425,10 @@ static void dir_empty(int dirfd, const char *path)
 }
 
 /* What the image was made of. */
-static void leftovers_remove(struct arena *a, const struct erofs *o, uint64_t id)
+static void leftovers_remove(struct ctx *ctx, struct local *l, uint64_t id)
 {
-	char *name = arena_printf(a, "%llu", (unsigned long long)id);
-	_cleanup_close_ int fd = name ? openat(snapdirs_fd(o->dirs), name,
+	char *name = arena_printf(ctx->arena, "%llu", (unsigned long long)id);
+	_cleanup_close_ int fd = name ? openat(snapdirs_fd(l->dirs), name,
 					       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 				      : -1;
 
@@ -536,25 +438,14 @@ static void leftovers_remove(struct arena *a, const struct erofs *o, uint64_t id
 	(void)unlinkat(fd, RWLAYER, 0);
 }
 
-static int erofs_commit(struct ctx *ctx, struct snapshotter *s, const char *name, const char *key,
-			const char *parent, const struct labels *labels, struct err *err)
-{
-	struct erofs *o = erofs_of(s);
-	struct snapshot_info info;
-	struct snapshot_usage u = {0};
-	bool made = false;
-	uint64_t id;
-	int r = storage_info(ctx, o->storage, key, &id, &info, NULL, err);
-
-	if (r >= 0 && info.kind == SNAPSHOT_ACTIVE)
-		r = layer_finish(ctx, o, id, &info, parent, &u, &made, err);
-	if (r < 0)
-		return r;
-	r = storage_commit(ctx, o->storage, key, name, parent, labels, u, err);
-	if (r == 0)
-		leftovers_remove(ctx->arena, o, id);
-	return r < 0 && err ? err_prefix(err, "failed to commit snapshot %s", key) : r;
-}
+static const struct local_ops layer_ops = {
+	.mounts_failed = "failed to get active mount",
+	.usage = layer_usage,
+	.make = layer_make,
+	.mounts = layer_mounts,
+	.finish = layer_finish,
+	.committed = leftovers_remove,
+};
 
 /* ---- Removing ---- */
 
@@ -574,51 +465,22 @@ static void release(int dirfd, const char *name)
 		(void)flag_set(fd, false);
 }
 
-static int erofs_remove(struct ctx *ctx, struct snapshotter *s, const char *key, struct err *err)
-{
-	struct erofs *o = erofs_of(s);
-	enum snapshot_kind kind;
-	uint64_t id;
-	int r = storage_remove(ctx, o->storage, key, &id, &kind, err);
-
-	if (r < 0)
-		return err ? err_prefix(err, "failed to remove snapshot %s", key) : r;
-	return snapdirs_remove(o->dirs, id, err);
-}
-
-static int erofs_cleanup(struct ctx *ctx, struct snapshotter *s, struct err *err)
-{
-	struct erofs *o = erofs_of(s);
-
-	return snapdirs_cleanup(ctx, o->dirs, o->storage, err);
-}
-
-static void erofs_free(struct snapshotter *s)
-{
-	struct erofs *o = erofs_of(s);
-
-	storage_free(o->storage);
-	snapdirs_free(o->dirs);
-	free(o->root);
-	free(o);
-}
-
 bool erofs_remaps_ids(const struct snapshotter *s)
 {
 	return erofs_of(s)->remap;
 }
 
 static const struct snapshotter_ops erofs_ops = {
-	.stat = erofs_stat,
-	.update = erofs_update,
-	.usage = erofs_usage,
-	.mounts = erofs_mounts,
-	.prepare = erofs_prepare,
-	.commit = erofs_commit,
-	.remove = erofs_remove,
-	.walk = erofs_walk,
-	.cleanup = erofs_cleanup,
-	.free = erofs_free,
+	.stat = local_stat,
+	.update = local_update,
+	.usage = local_usage,
+	.mounts = local_mounts,
+	.prepare = local_prepare,
+	.commit = local_commit,
+	.remove = local_remove,
+	.walk = local_walk,
+	.cleanup = local_cleanup,
+	.free = local_free,
 };
 
 /* ---- Starting ---- */
@@ -667,35 +529,29 @@ int erofs_new(const char *root, const struct erofs_options *opt, struct snapshot
 {
 	struct erofs *o = calloc(1, sizeof(*o));
 	struct overlay_support can = {0};
-	_cleanup_free_ char *db = NULL;
 	int r;
 
 	if (!o)
 		return err_nomem(err);
-	o->s = (struct snapshotter){.ops = &erofs_ops, .name = "erofs", .slow_commit = true};
+	o->l.s = (struct snapshotter){.ops = &erofs_ops, .name = "erofs", .slow_commit = true};
+	o->l.ops = &layer_ops;
 	o->o = *opt;
-	o->root = strdup(root);
-	if (!o->root || asprintf(&db, "%s/metadata.db", root) < 0)
-		r = err_nomem(err);
-	else
-		r = kernel_check(err);
+	r = kernel_check(err);
 	if (r >= 0)
-		r = snapdirs_new(root, &o->dirs, err);
+		r = local_init(&o->l, root, err);
 	if (r >= 0)
 		r = overlay_check(root, &can, err);
 	if (r == -ERR_FAILED_PRECONDITION && opt->size)
 		r = 0; /* what is written is on the ext4 */
 	if (r >= 0 && opt->fsverity)
 		r = verity_check(root, err);
-	if (r >= 0)
-		r = storage_new(db, &o->storage, err);
 	if (r < 0) {
-		erofs_free(&o->s);
+		local_free(&o->l.s);
 		return r;
 	}
-	snapdirs_set_release(o->dirs, release);
+	snapdirs_set_release(o->l.dirs, release);
 	o->remap = can.idmap;
-	o->s.can_rebase = !can.in_userns;
-	*ret = &o->s;
+	o->l.s.can_rebase = !can.in_userns;
+	*ret = &o->l.s;
 	return 0;
 }

@@ -17,32 +17,23 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include "base/path.h"
 #include "base/str.h"
-#include "plugins/snapshotter/dirs.h"
+#include "plugins/snapshotter/local.h"
 #include "plugins/snapshotter/overlay_check.h"
 #include "plugins/snapshotter/top.h"
 
 #define LABEL_UPPERDIR "containerd.io/snapshot/overlay.upperdir"
 
 struct overlayfs {
-	struct snapshotter s;
-	struct storage *storage;
-	struct snapdirs *dirs;
-	char *root;
+	struct local l;
 	char **options; /* configured, then what the kernel needs */
 	size_t n_options;
-	bool upperdir_label, sync_remove, slow_chown, remap;
+	bool upperdir_label, slow_chown, remap;
 };
 
 static struct overlayfs *overlayfs_of(const struct snapshotter *s)
 {
-	return (struct overlayfs *)((char *)s - offsetof(struct overlayfs, s));
-}
-
-static char *path_of(struct arena *a, const struct overlayfs *o, uint64_t id, const char *leaf)
-{
-	return snapdir_path(a, o->root, id, leaf);
+	return (struct overlayfs *)((char *)s - offsetof(struct overlayfs, l.s));
 }
 
 /* ---- Looking ---- */
@@ -54,7 +45,7 @@ static int label_upperdir(struct ctx *ctx, const struct overlayfs *o, uint64_t i
 
 	if (!o->upperdir_label)
 		return 0;
-	path = path_of(ctx->arena, o, id, "fs");
+	path = local_path(ctx->arena, &o->l, id, "fs");
 	if (!path || labels_set(ctx->arena, &info->labels, LABEL_UPPERDIR, path) < 0)
 		return err_nomem(err);
 	return 0;
@@ -66,7 +57,7 @@ static int overlayfs_stat(struct ctx *ctx, struct snapshotter *s, const char *ke
 	struct overlayfs *o = overlayfs_of(s);
 	struct snapshot_info info;
 	uint64_t id;
-	int r = storage_info(ctx, o->storage, key, &id, &info, NULL, err);
+	int r = storage_info(ctx, o->l.storage, key, &id, &info, NULL, err);
 
 	if (r >= 0)
 		r = label_upperdir(ctx, o, id, &info, err);
@@ -82,43 +73,15 @@ static int overlayfs_update(struct ctx *ctx, struct snapshotter *s,
 	struct overlayfs *o = overlayfs_of(s);
 	struct snapshot_info updated;
 	uint64_t id;
-	int r = storage_update(ctx, o->storage, info, paths, n, &updated, err);
+	int r = storage_update(ctx, o->l.storage, info, paths, n, &updated, err);
 
 	if (r >= 0 && o->upperdir_label) {
-		r = storage_info(ctx, o->storage, info->name, &id, NULL, NULL, err);
+		r = storage_info(ctx, o->l.storage, info->name, &id, NULL, NULL, err);
 		if (r >= 0)
 			r = label_upperdir(ctx, o, id, &updated, err);
 	}
 	if (r >= 0)
 		*ret = updated;
-	return r;
-}
-
-static int usage_of(struct ctx *ctx, const struct overlayfs *o, uint64_t id,
-		    struct snapshot_usage *ret, struct err *err)
-{
-	char *path = path_of(ctx->arena, o, id, "fs");
-	int r;
-
-	if (!path)
-		return err_nomem(err);
-	r = dir_usage(AT_FDCWD, path, &ret->size, &ret->inodes);
-	return r < 0 ? err_errno(err, r, "disk usage of `%s`", path) : 0;
-}
-
-static int overlayfs_usage(struct ctx *ctx, struct snapshotter *s, const char *key,
-			   struct snapshot_usage *ret, struct err *err)
-{
-	struct overlayfs *o = overlayfs_of(s);
-	struct snapshot_info info;
-	struct snapshot_usage u;
-	uint64_t id;
-	int r = storage_info(ctx, o->storage, key, &id, &info, &u, err);
-
-	if (r >= 0 && info.kind == SNAPSHOT_ACTIVE)
-		r = usage_of(ctx, o, id, &u, err);
-	if (r >= 0)
-		*ret = u;
 	return r;
 }
 
@@ -145,7 +108,7 @@ static int overlayfs_walk(struct ctx *ctx, struct snapshotter *s,
 {
 	struct walk w = {ctx, overlayfs_of(s), fn, arg, err};
 
-	return storage_walk(ctx, w.o->storage, walk_one, &w, err);
+	return storage_walk(ctx, w.o->l.storage, walk_one, &w, err);
 }
 
 /* ---- Mounts ---- */
@@ -174,7 +137,7 @@ static char *lowerdir_option(struct arena *a, const struct overlayfs *o,
 
 	buf_adds(&b, "lowerdir=");
 	for (size_t i = 0; i < s->n_parents; i++)
-		buf_printf(&b, "%s%s/snapshots/%llu/fs", i ? ":" : "", o->root,
+		buf_printf(&b, "%s%s/snapshots/%llu/fs", i ? ":" : "", o->l.root,
 			   (unsigned long long)s->parent_ids[i]);
 	return buf_ok(&b) ? arena_strdup(a, b.data) : NULL;
 }
@@ -185,7 +148,7 @@ static void bind_mount(struct options *opt, const struct overlayfs *o, uint64_t 
 	options_add(opt, ro ? "ro" : "rw");
 	options_add(opt, "rbind");
 	ret->type = "bind";
-	ret->source = path_of(opt->a, o, id, "fs");
+	ret->source = local_path(opt->a, &o->l, id, "fs");
 	opt->failed |= !ret->source;
 }
 
@@ -193,8 +156,8 @@ static void overlay_mount(struct options *opt, const struct overlayfs *o,
 			  const struct storage_snapshot *s, struct mount *ret)
 {
 	if (s->kind == SNAPSHOT_ACTIVE) {
-		char *work = path_of(opt->a, o, s->id, "work"),
-		     *up = path_of(opt->a, o, s->id, "fs");
+		char *work = local_path(opt->a, &o->l, s->id, "work"),
+		     *up = local_path(opt->a, &o->l, s->id, "fs");
 
 		options_add(opt, work ? arena_printf(opt->a, "workdir=%s", work) : NULL);
 		options_add(opt, up ? arena_printf(opt->a, "upperdir=%s", up) : NULL);
@@ -206,9 +169,10 @@ static void overlay_mount(struct options *opt, const struct overlayfs *o,
 	ret->source = "overlay";
 }
 
-static int mounts_of(struct ctx *ctx, const struct overlayfs *o, const struct storage_snapshot *s,
-		     struct mounts *ret, struct err *err)
+static int layer_mounts(struct ctx *ctx, struct local *l, const struct storage_snapshot *s,
+			struct mounts *ret, struct err *err)
 {
+	const struct overlayfs *o = overlayfs_of(&l->s);
 	struct mount *m = arena_new_obj(ctx->arena, struct mount);
 	struct options opt = {.a = ctx->arena};
 	const char *uids = labels_get(&s->labels, LABEL_UIDMAP);
@@ -236,133 +200,48 @@ static int mounts_of(struct ctx *ctx, const struct overlayfs *o, const struct st
 	return 0;
 }
 
-static int overlayfs_mounts(struct ctx *ctx, struct snapshotter *s, const char *key,
-			    struct mounts *ret, struct err *err)
-{
-	struct overlayfs *o = overlayfs_of(s);
-	struct storage_snapshot snap;
-	int r = storage_get(ctx, o->storage, key, &snap, err);
-
-	if (r < 0) {
-		if (err)
-			err_prefix(err, "failed to get active mount");
-		return r;
-	}
-	return mounts_of(ctx, o, &snap, ret, err);
-}
-
 /* ---- Making ---- */
 
-static int layer_fill(struct ctx *ctx, const struct overlayfs *o, const struct storage_snapshot *s,
+static int layer_fill(struct ctx *ctx, struct local *l, const struct storage_snapshot *s,
 		      const char *temp, struct err *err)
 {
-	_cleanup_close_ int fd =
-		openat(snapdirs_fd(o->dirs), temp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0)
-		return err_errno(err, errno, "open `%s`", temp);
-	if (mkdirat(fd, "fs", 0755) < 0 || fchmodat(fd, "fs", 0755, 0) < 0)
-		return err_errno(err, errno, "make directory `%s/fs`", temp);
-	if (s->kind == SNAPSHOT_ACTIVE &&
-	    (mkdirat(fd, "work", 0711) < 0 || fchmodat(fd, "work", 0711, 0) < 0))
-		return err_errno(err, errno, "make directory `%s/work`", temp);
-	return top_fit(ctx, o->root, s, fd, "fs", err);
+	return top_make(ctx, l, s, temp, true, err);
 }
 
-static int layer_make(struct ctx *ctx, const struct overlayfs *o, const struct storage_snapshot *s,
+static int layer_make(struct ctx *ctx, struct local *l, const struct storage_snapshot *s,
 		      struct err *err)
 {
-	struct snapdir_temp t = {0};
-	int r = snapdirs_begin(o->dirs, 0700, &t, err);
-
-	if (r >= 0)
-		r = layer_fill(ctx, o, s, t.name, err);
-	if (r >= 0)
-		r = snapdirs_install(o->dirs, &t, s->id, err);
-	snapdirs_abort(o->dirs, &t);
-	return r;
+	return local_dir_make(ctx, l, s, 0700, layer_fill, err);
 }
 
-static int overlayfs_prepare(struct ctx *ctx, struct snapshotter *s, enum snapshot_kind kind,
-			     const char *key, const char *parent, const struct labels *labels,
-			     struct mounts *ret, struct err *err)
+static int layer_finish(struct ctx *ctx, struct local *l, uint64_t id,
+			const struct snapshot_info *info, const char *parent,
+			struct snapshot_usage *ret, struct err *err)
 {
-	struct overlayfs *o = overlayfs_of(s);
-	struct storage_snapshot snap;
-	uint64_t id;
-	int r = storage_create(ctx, o->storage, kind, key, parent, labels, &snap, err);
+	int r;
 
-	if (r < 0) {
-		if (err)
-			err_prefix(err, "failed to create snapshot");
-		return r;
-	}
-	r = layer_make(ctx, o, &snap, err);
-	if (r >= 0)
-		r = mounts_of(ctx, o, &snap, ret, err);
-	if (r < 0 && storage_remove(ctx, o->storage, key, &id, &kind, NULL) >= 0)
-		(void)!snapdirs_remove(o->dirs, id, NULL);
-	return r;
+	if (info->kind != SNAPSHOT_ACTIVE)
+		return 0;
+	r = top_usage(ctx, l, id, ret, err);
+	return r < 0 ? r : top_rebase(ctx, l, id, info, parent, err);
 }
 
-static int overlayfs_commit(struct ctx *ctx, struct snapshotter *s, const char *name,
-			    const char *key, const char *parent, const struct labels *labels,
-			    struct err *err)
-{
-	struct overlayfs *o = overlayfs_of(s);
-	struct snapshot_info info;
-	struct snapshot_usage u = {0};
-	uint64_t id;
-	int r = storage_info(ctx, o->storage, key, &id, &info, NULL, err);
-
-	if (r >= 0 && info.kind == SNAPSHOT_ACTIVE)
-		r = usage_of(ctx, o, id, &u, err);
-	if (r >= 0 && info.kind == SNAPSHOT_ACTIVE && !*info.parent && !str_empty(parent))
-		r = top_rebase(ctx, o->root, o->storage, id, &info.labels, parent, err);
-	if (r < 0)
-		return r;
-	r = storage_commit(ctx, o->storage, key, name, parent, labels, u, err);
-	if (r < 0 && err)
-		err_prefix(err, "failed to commit snapshot %s", key);
-	return r;
-}
-
-/* ---- Removing ---- */
-
-static int overlayfs_remove(struct ctx *ctx, struct snapshotter *s, const char *key,
-			    struct err *err)
-{
-	struct overlayfs *o = overlayfs_of(s);
-	enum snapshot_kind kind;
-	uint64_t id;
-	int r = storage_remove(ctx, o->storage, key, &id, &kind, err);
-
-	if (r < 0) {
-		if (err)
-			err_prefix(err, "failed to remove snapshot %s", key);
-		return r;
-	}
-	return o->sync_remove ? snapdirs_remove(o->dirs, id, err) : 0;
-}
-
-static int overlayfs_cleanup(struct ctx *ctx, struct snapshotter *s, struct err *err)
-{
-	struct overlayfs *o = overlayfs_of(s);
-
-	return snapdirs_cleanup(ctx, o->dirs, o->storage, err);
-}
+static const struct local_ops layer_ops = {
+	.mounts_failed = "failed to get active mount",
+	.usage = top_usage,
+	.make = layer_make,
+	.mounts = layer_mounts,
+	.finish = layer_finish,
+};
 
 static void overlayfs_free(struct snapshotter *s)
 {
 	struct overlayfs *o = overlayfs_of(s);
 
-	storage_free(o->storage);
-	snapdirs_free(o->dirs);
 	for (size_t i = 0; i < o->n_options; i++)
 		free(o->options[i]);
 	free(o->options);
-	free(o->root);
-	free(o);
+	local_free(s);
 }
 
 bool overlayfs_remaps_ids(const struct snapshotter *s)
@@ -378,13 +257,13 @@ bool overlayfs_only_remaps_ids(const struct snapshotter *s)
 static const struct snapshotter_ops overlayfs_ops = {
 	.stat = overlayfs_stat,
 	.update = overlayfs_update,
-	.usage = overlayfs_usage,
-	.mounts = overlayfs_mounts,
-	.prepare = overlayfs_prepare,
-	.commit = overlayfs_commit,
-	.remove = overlayfs_remove,
+	.usage = local_usage,
+	.mounts = local_mounts,
+	.prepare = local_prepare,
+	.commit = local_commit,
+	.remove = local_remove,
 	.walk = overlayfs_walk,
-	.cleanup = overlayfs_cleanup,
+	.cleanup = local_cleanup,
 	.free = overlayfs_free,
 };
 
@@ -432,32 +311,26 @@ int overlayfs_new(const char *root, const struct overlayfs_options *opt, struct 
 {
 	struct overlayfs *o = calloc(1, sizeof(*o));
 	struct overlay_support can = {0};
-	_cleanup_free_ char *db = NULL;
 	int r;
 
 	if (!o)
 		return err_nomem(err);
-	o->s = (struct snapshotter){.ops = &overlayfs_ops, .name = "overlayfs"};
+	o->l.s = (struct snapshotter){.ops = &overlayfs_ops, .name = "overlayfs"};
+	o->l.ops = &layer_ops;
+	o->l.lazy_remove = !opt->sync_remove;
 	o->upperdir_label = opt->upperdir_label;
-	o->sync_remove = opt->sync_remove;
 	o->slow_chown = opt->slow_chown;
-	o->root = strdup(root);
-	if (!o->root || asprintf(&db, "%s/metadata.db", root) < 0)
-		r = err_nomem(err);
-	else
-		r = snapdirs_new(root, &o->dirs, err);
+	r = local_init(&o->l, root, err);
 	if (r >= 0)
 		r = overlay_check(root, &can, err);
 	if (r >= 0)
 		r = options_choose(o, opt, &can, err);
-	if (r >= 0)
-		r = storage_new(db, &o->storage, err);
 	if (r < 0) {
-		overlayfs_free(&o->s);
+		overlayfs_free(&o->l.s);
 		return r;
 	}
 	o->remap = can.idmap;
-	o->s.can_rebase = !can.in_userns;
-	*ret = &o->s;
+	o->l.s.can_rebase = !can.in_userns;
+	*ret = &o->l.s;
 	return 0;
 }

@@ -4,12 +4,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "base/path.h"
 #include "base/str.h"
-
-char *snapdir_path(struct arena *a, const char *root, uint64_t id, const char *leaf)
-{
-	return arena_printf(a, "%s/snapshots/%llu/%s", root, (unsigned long long)id, leaf);
-}
 
 /* Host id of the container's id 0 in "ctr:host:len[,...]"; false when there is none. */
 static bool map_root(struct arena *a, const char *map, uint32_t *ret)
@@ -33,8 +29,10 @@ static bool map_root(struct arena *a, const char *map, uint32_t *ret)
 	return false;
 }
 
-int top_fit(struct ctx *ctx, const char *root, const struct storage_snapshot *s, int dirfd,
-	    const char *name, struct err *err)
+/* The top directory @name looks like the parent's, and belongs to whom the labels of id maps say.
+ */
+static int top_fit(struct ctx *ctx, struct local *l, const struct storage_snapshot *s, int dirfd,
+		   const char *name, struct err *err)
 {
 	const char *uids = labels_get(&s->labels, LABEL_UIDMAP);
 	const char *gids = labels_get(&s->labels, LABEL_GIDMAP);
@@ -43,7 +41,7 @@ int top_fit(struct ctx *ctx, const char *root, const struct storage_snapshot *s,
 	char *parent;
 
 	if (s->n_parents) {
-		parent = snapdir_path(ctx->arena, root, s->parent_ids[0], "fs");
+		parent = local_path(ctx->arena, l, s->parent_ids[0], "fs");
 		if (!parent)
 			return err_nomem(err);
 		if (stat(parent, &st) < 0)
@@ -62,14 +60,55 @@ int top_fit(struct ctx *ctx, const char *root, const struct storage_snapshot *s,
 	return 0;
 }
 
-int top_rebase(struct ctx *ctx, const char *root, struct storage *st, uint64_t id,
-	       const struct labels *labels, const char *parent, struct err *err)
+static int dir_make(int fd, const char *temp, const char *name, mode_t mode, struct err *err)
 {
-	struct storage_snapshot s = {.labels = *labels, .n_parents = 1};
-	const char *top = snapdir_path(ctx->arena, root, id, "fs");
-	uint64_t parent_id;
-	int r = top ? storage_info(ctx, st, parent, &parent_id, NULL, NULL, err) : err_nomem(err);
+	if (mkdirat(fd, name, mode) < 0 || fchmodat(fd, name, mode, 0) < 0)
+		return err_errno(err, errno, "make directory `%s/%s`", temp, name);
+	return 0;
+}
 
+int top_make(struct ctx *ctx, struct local *l, const struct storage_snapshot *s, const char *temp,
+	     bool upper, struct err *err)
+{
+	_cleanup_close_ int fd =
+		openat(snapdirs_fd(l->dirs), temp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r;
+
+	if (fd < 0)
+		return err_errno(err, errno, "open `%s`", temp);
+	r = dir_make(fd, temp, "fs", 0755, err);
+	if (r < 0 || !upper)
+		return r;
+	if (s->kind == SNAPSHOT_ACTIVE)
+		r = dir_make(fd, temp, "work", 0711, err);
+	return r < 0 ? r : top_fit(ctx, l, s, fd, "fs", err);
+}
+
+int top_rebase(struct ctx *ctx, struct local *l, uint64_t id, const struct snapshot_info *info,
+	       const char *parent, struct err *err)
+{
+	struct storage_snapshot s = {.labels = info->labels, .n_parents = 1};
+	const char *top;
+	uint64_t parent_id;
+	int r;
+
+	if (*info->parent || str_empty(parent))
+		return 0;
+	top = local_path(ctx->arena, l, id, "fs");
+	r = top ? storage_info(ctx, l->storage, parent, &parent_id, NULL, NULL, err)
+		: err_nomem(err);
 	s.parent_ids = &parent_id;
-	return r < 0 ? r : top_fit(ctx, root, &s, AT_FDCWD, top, err);
+	return r < 0 ? r : top_fit(ctx, l, &s, AT_FDCWD, top, err);
+}
+
+int top_usage(struct ctx *ctx, struct local *l, uint64_t id, struct snapshot_usage *ret,
+	      struct err *err)
+{
+	char *path = local_path(ctx->arena, l, id, "fs");
+	int r;
+
+	if (!path)
+		return err_nomem(err);
+	r = dir_usage(AT_FDCWD, path, &ret->size, &ret->inodes);
+	return r < 0 ? err_errno(err, r, "disk usage of `%s`", path) : 0;
 }

@@ -3,19 +3,22 @@
  * what the top of the mounted overlay looks like. */
 #pragma once
 
-#include "plugins/snapshotter/storage.h"
+#include "plugins/snapshotter/local.h"
 
 #define LABEL_UIDMAP "containerd.io/snapshot/uidmapping"
 #define LABEL_GIDMAP "containerd.io/snapshot/gidmapping"
 
-/* @root/snapshots/@id/@leaf; NULL = no memory. */
-char *snapdir_path(struct arena *a, const char *root, uint64_t id, const char *leaf);
+/* Makes @temp/fs, and what overlays need: @temp/work for an active snapshot, and a top that looks
+ * like the parent's and belongs to whom the labels of id maps say. That is left out where fs is
+ * not the upper directory. */
+int top_make(struct ctx *ctx, struct local *l, const struct storage_snapshot *s, const char *temp,
+	     bool upper, struct err *err) _must_check_;
 
-/* The new layer's top directory @name looks like the parent's, and belongs to whom the labels of
- * id maps say. */
-int top_fit(struct ctx *ctx, const char *root, const struct storage_snapshot *s, int dirfd,
-	    const char *name, struct err *err) _must_check_;
+/* A layer without a parent that gets @parent only now ("" = no) gets what it would have got when it
+ * was made. */
+int top_rebase(struct ctx *ctx, struct local *l, uint64_t id, const struct snapshot_info *info,
+	       const char *parent, struct err *err) _must_check_;
 
-/* A layer that gets its @parent only now gets what it would have got when it was made. */
-int top_rebase(struct ctx *ctx, const char *root, struct storage *st, uint64_t id,
-	       const struct labels *labels, const char *parent, struct err *err) _must_check_;
+/* What is in fs. */
+int top_usage(struct ctx *ctx, struct local *l, uint64_t id, struct snapshot_usage *ret,
+	      struct err *err) _must_check_;
