@@ -19,6 +19,7 @@ struct loop;
 struct mount_manager;
 struct nri;
 struct pool;
+struct rdt;
 struct runtime;
 struct sandbox_controllers;
 struct transfer;
@@ -45,6 +46,7 @@ struct cri_options {
 	int (*deprecations)(struct arena *a, void *arg, struct labels *ret, struct err *err);
 	void *deprecations_arg;
 	const json_t *blockio; /* classes of block I/O (oci/blockio.h); NULL = not enabled */
+	const struct rdt *rdt; /* classes of RDT (oci/rdt.h); NULL = not enabled */
 	struct deprecations *deprecated; /* gets more of them; NULL = nobody wants to know */
 };
 

@@ -1,20 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Devices by name (CDI), classes of block I/O and cache, and the default AppArmor profile: what a
  * container's spec names that must be there before it starts. */
-#include <stdio.h>
-#include <unistd.h>
-
 #include "base/log.h"
 #include "base/str.h"
 #include "cri/nri_internal.h"
 #include "oci/apparmor.h"
 #include "oci/blockio.h"
 #include "oci/cdi.h"
+#include "oci/rdt.h"
 #include "oci/spec.h"
 
 #define CDI_ANNOTATION "cdi.k8s.io/"
 #define DEFAULT_APPARMOR "cri-containerd.apparmor.d"
-#define RESCTRL "/sys/fs/resctrl"
 #define NAMES_MAX 1024
 
 /* ---- CDI ---- */
@@ -116,21 +113,18 @@ static int set_blockio(struct cri *c, json_t *spec, const char *name, struct err
 	return cri_unknown(r, err);
 }
 
-/* Classes of RDT are groups that somebody has made in the kernel's file system of them. */
-static int set_rdt(struct cri *c, json_t *spec, const char *name, struct err *err)
+static int set_rdt(struct cri *c, json_t *spec, const char *name, enum rdt_origin origin,
+		   struct err *err)
 {
-	char path[sizeof(RESCTRL) + 512];
-
-	if (access(RESCTRL "/schemata", F_OK) < 0)
+	if (!c->o.rdt)
 		return refuse("RDT", name, c->config->ignore_rdt_not_enabled_errors,
-			      "there is no " RESCTRL "/schemata", err);
-	if (strlen(name) > 255 || strpbrk(name, "/\n") || streq(name, ".") || streq(name, ".."))
-		return err_set(err, ERR_UNKNOWN, "unqualified RDT class name \"%.128s\"", name);
-	snprintf(path, sizeof(path), RESCTRL "/%s/schemata", name);
-	if (access(path, F_OK) < 0)
-		return err_set(err, ERR_UNKNOWN, "RDT class \"%.128s\" does not exist in " RESCTRL,
-			       name);
-	return spec_set(spec, "linux/intelRdt/closID", json_string(name), err);
+			      "rdt_config_file of io.containerd.service.v1.tasks-service names no "
+			      "file that could be applied",
+			      err);
+	int r = rdt_class_check(c->o.rdt, name, origin, err);
+	if (r == 0)
+		return spec_set(spec, "linux/intelRdt/closID", json_string(name), err);
+	return cri_unknown(r, err);
 }
 
 int nri_classes_apply(struct cri *c, json_t *spec, const struct nri_classes *classes,
@@ -138,7 +132,9 @@ int nri_classes_apply(struct cri *c, json_t *spec, const struct nri_classes *cla
 {
 	int r = str_empty(classes->blockio) ? 0 : set_blockio(c, spec, classes->blockio, err);
 
-	return r < 0 || str_empty(classes->rdt) ? r : set_rdt(c, spec, classes->rdt, err);
+	return r < 0 || str_empty(classes->rdt)
+		       ? r
+		       : set_rdt(c, spec, classes->rdt, classes->rdt_origin, err);
 }
 
 static const char *value_of(void *entries, size_t n, const char *key)
@@ -153,11 +149,13 @@ static const char *value_of(void *entries, size_t n, const char *key)
 
 /* The container's own annotation, else the pod's for this container, else the pod's for all. */
 static const char *class_of(struct arena *a, const CRI(ContainerConfig) * k,
-			    const CRI(PodSandboxConfig) * p, const char *what)
+			    const CRI(PodSandboxConfig) * p, const char *what,
+			    enum rdt_origin *ret_origin)
 {
 	const char *v = value_of(k->annotations, k->n_annotations,
 				 arena_printf(a, "io.kubernetes.cri.%s-class", what));
 
+	*ret_origin = v ? RDT_CONTAINER_ANNOTATION : RDT_POD_ANNOTATION;
 	if (!v && p)
 		v = value_of(p->annotations, p->n_annotations,
 			     arena_printf(a, "%s.resources.beta.kubernetes.io/container.%s", what,
@@ -188,8 +186,10 @@ int cri_devices_inject(struct ctx *ctx, struct cri *c, struct cri_container *k, 
 		return r;
 	if (cri_table_get(c->pods, k->pod_id, &p, NULL) < 0)
 		p = NULL;
-	classes.blockio = class_of(ctx->arena, k->config, p ? p->config : NULL, "blockio");
-	classes.rdt = class_of(ctx->arena, k->config, p ? p->config : NULL, "rdt");
+	classes.blockio = class_of(ctx->arena, k->config, p ? p->config : NULL, "blockio",
+				   &classes.rdt_origin);
+	classes.rdt =
+		class_of(ctx->arena, k->config, p ? p->config : NULL, "rdt", &classes.rdt_origin);
 	r = nri_classes_apply(c, spec, &classes, err);
 	const char *profile = json_str(json_obj(spec, "process"), "apparmorProfile", "");
 	if (r == 0 && streq(profile, DEFAULT_APPARMOR))

@@ -11,6 +11,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "nri/plugin.h"
+#include "oci/rdt.h"
 
 /* Any map<string, string>'s entries have this layout. */
 struct nri_entry {
@@ -57,9 +58,11 @@ int nri_resources_of_spec(struct arena *a, const json_t *spec, NRI(LinuxResource
 int nri_map_of_json(struct arena *a, const json_t *o, const ProtobufCMessageDescriptor *desc,
 		    void *ret, size_t *ret_n, struct err *err) _must_check_;
 
-/* Classes that resources name, which the caller looks up: NULL = not said. */
+/* Classes that resources name, which the caller looks up: NULL = not said. A class of RDT may be
+ * denied to who names it. */
 struct nri_classes {
 	const char *blockio, *rdt;
+	enum rdt_origin rdt_origin;
 };
 /* Writes what is set in @r into linux.resources, each claimed for @plugin. */
 int nri_resources_apply(json_t *spec, const NRI(LinuxResources) * r, struct nri_owners *o,

@@ -21,6 +21,7 @@ struct cri_config;
 struct nri;
 struct front;
 struct proxy;
+struct rdt;
 struct restart_monitor;
 
 #define DAEMON_SERVICES_MAX 32
@@ -35,6 +36,7 @@ struct daemon {
 	struct services services;
 	struct restart_monitor *restart; /* NULL = there is none */
 	json_t *blockio;		 /* classes of block I/O; NULL = not enabled */
+	struct rdt *rdt;		 /* classes of RDT; NULL = not enabled */
 	struct cri_config *cri_config;	 /* of its plugins, in the set's arena */
 	struct sandbox_controllers sandboxers;
 	struct sandbox_controller *shim_sandboxes; /* NULL = there are none */

@@ -25,6 +25,7 @@
 #include "daemon/plugin_inits.h"
 #include "daemon/servers.h"
 #include "oci/blockio.h"
+#include "oci/rdt.h"
 #include "oci/platform.h"
 #include "plugins/differ/processor.h"
 #include "plugins/mounts/manager.h"
@@ -329,17 +330,23 @@ static void classes_stop(void *p)
 	struct daemon *d = p;
 	json_decref(d->blockio);
 	d->blockio = NULL;
+	rdt_free(d->rdt);
+	d->rdt = NULL;
 }
 
 /* A file that is wrong is told, and containers that name a class are refused; all else goes on. */
 int plugin_service_tasks_service_init(struct plugin_init *in, struct err *err)
 {
-	const char *path = config_get_string(in->values, "blockio_config_file");
+	const char *blockio = config_get_string(in->values, "blockio_config_file");
+	const char *rdt = config_get_string(in->values, "rdt_config_file");
 	struct daemon *d = daemon_of(in);
 	struct err own = ERR_INIT;
 
-	if (!str_empty(path) && blockio_load(path, &d->blockio, &own) < 0)
+	if (!str_empty(blockio) && blockio_load(blockio, &d->blockio, &own) < 0)
 		log_error("blockio initialization failed: blockio not enabled: %s", own.text);
+	own = ERR_INIT;
+	if (!str_empty(rdt) && rdt_load(rdt, NULL, &d->rdt, &own) < 0)
+		log_error("RDT initialization failed: %s", own.text);
 	in->instance = d;
 	in->stop = classes_stop;
 	return 0;

@@ -445,7 +445,8 @@ int plugin_grpc_cri_init(struct plugin_init *in, struct err *err)
 				.deprecations = deprecations,
 				.deprecations_arg = d->services.deprecations,
 				.deprecated = d->services.deprecations,
-				.blockio = d->blockio};
+				.blockio = d->blockio,
+				.rdt = d->rdt};
 	if (!o.runtime || !o.transfer)
 		return plugin_skip(err, "no task runtime or no transfer service");
 	r = cri_new(&o, &d->cri, err);

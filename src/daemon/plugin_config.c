@@ -350,7 +350,8 @@ const struct config_field service_diff_fields[] = {
 
 const struct config_field service_tasks_fields[] = {
 	CFG_FIELD("blockio_config_file", CFG_STRING, NULL, "classes of block I/O"),
-	CFG_UNHONOURED("rdt_config_file", CFG_STRING, NULL, "classes of RDT"),
+	CFG_FIELD("rdt_config_file", CFG_STRING, NULL,
+		  "classes of cache and memory bandwidth (RDT)"),
 	CFG_END,
 };
 

@@ -86,9 +86,8 @@ def test_classes_of_block_io_by_annotation(cri, image):
     assert blockio(create("k")) == {"weight": 50} and blockio(create("l")) == {"weight": 800}
     assert blockio(create("m", annotations={"io.kubernetes.cri.blockio-class": "slow"})) == {"weight": 50}
     assert 'no OCI BlockIO parameters for class "none"' in fails(grpc.StatusCode.UNKNOWN, create, "n", annotations={"io.kubernetes.cri.blockio-class": "none"})
-    if not os.path.exists("/sys/fs/resctrl/schemata"):
-        text = fails(grpc.StatusCode.UNKNOWN, create, "o", annotations={"io.kubernetes.cri.rdt-class": "gold"})
-        assert 'RDT disabled, refusing to set RDT class of container to "gold"' in text
+    text = fails(grpc.StatusCode.UNKNOWN, create, "o", annotations={"io.kubernetes.cri.rdt-class": "gold"})
+    assert 'RDT disabled, refusing to set RDT class of container to "gold"' in text
 
 
 @pytest.mark.parametrize("ignore", [False, True])
@@ -99,15 +98,17 @@ ignore_blockio_not_enabled_errors = {str(ignore).lower()}
 ignore_rdt_not_enabled_errors = {str(ignore).lower()}
 [plugins.'io.containerd.service.v1.tasks-service']
 blockio_config_file = '{tmp_path}/bad'
+rdt_config_file = '{tmp_path}/bad'
 """
     with cri_daemon(stubs, busybox_layout, text) as (cri, image):
-        assert "blockio not enabled" in cri.daemon.log.read_text() and "smaller than minimum" in cri.daemon.log.read_text()
+        log = cri.daemon.log.read_text()
+        assert "blockio not enabled" in log and "smaller than minimum" in log
+        # Where there is no resctrl, and where there is: the file is not of RDT.
+        assert "RDT initialization failed: RDT not enabled: " in log or 'unknown field "Classes"' in log
         conf = cri.pod("p")
         pod = cri.run_pod(conf)
         create = lambda name, **kw: cri.CreateContainer(pod_sandbox_id=pod, sandbox_config=conf, config=cri.container(name, image, **kw)).container_id
         for i, (key, what) in enumerate((("io.kubernetes.cri.blockio-class", "blockio"), ("io.kubernetes.cri.rdt-class", "RDT"))):
-            if what == "RDT" and os.path.exists("/sys/fs/resctrl/schemata"):
-                continue
             if ignore:
                 spec = cri.verbose(create(f"k{i}", annotations={key: "slow"}))["runtimeSpec"]["linux"]
                 assert "blockIO" not in spec["resources"] and "intelRdt" not in spec
