@@ -16,8 +16,8 @@
  *           2-3: {unified: 40%, code: 30%, data: 50%}   # of caches 2 and 3
  *         classes:
  *           burstable:
- *             l3Allocation: 50%         # of the partition; or 50-60%, 0xf (from its first bit),
- * 0-3 kubernetes: {denyPodAnnotation: true}     # also denyContainerAnnotation
+ *             l3Allocation: 50%         # of the partition; or 50-60%, 0xf (of its bits), 0-3
+ *             kubernetes: {denyPodAnnotation: true} # also denyContainerAnnotation
  *
  * Names of members are read in any case. Of two lists of caches that name one the later counts.
  * A class is loaded once and then read only: any thread may ask. */
