@@ -7,6 +7,7 @@ that Debian packages, with either one's ctr.
 import json
 import os
 import pathlib
+import random
 import re
 import select
 import shutil
@@ -55,10 +56,23 @@ def until(what, condition, seconds=None):
         time.sleep(0.02)
 
 
+_given = set()
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Nobody listens there, and it is none of those that the kernel gives to whoever connects: it is still free when it is used."""
+    low = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(10000, low) if low > 12000 else 0
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            port = s.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def rows(text):

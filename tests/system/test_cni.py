@@ -3,13 +3,12 @@
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import uuid
 
 import pytest
 
-from harness import BIN, CommandFailed, run
+from harness import BIN, CommandFailed, free_port, run
 
 PLUGINS = "/usr/lib/cni"
 CNI_RUN = pathlib.Path(os.environ.get("CNI_RUN") or BIN / "cni_run")
@@ -145,9 +144,7 @@ def test_every_version_of_the_specification(net, version):
 def test_ports_are_mapped_by_the_chained_plugin(net):
     n = net(extra=[{"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}])
     a, b = n.namespace(), n.namespace()
-    with socket.socket() as s:
-        s.bind(("", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     n("add", b, "c2")
     n("add", a, "c1", caps={"portMappings": [{"hostPort": port, "containerPort": 9999, "protocol": "tcp"}]})
     rules = run(["iptables-save", "-t", "nat"]).stdout
