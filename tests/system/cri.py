@@ -62,7 +62,7 @@ class NetNs:
             raise error
         return value
 
-    def connect(self, host, port, timeout=30):
+    def connect(self, host, port, timeout=90):
         return self.inside(lambda: socket.create_connection((host, int(port)), timeout))
 
     def close(self):
@@ -122,7 +122,7 @@ plugin_request_timeout = '1s'
 class Cri:
     """Both services of runtime.v1. cri.Method(field=value, ...) calls Method with a request of these fields."""
 
-    def __init__(self, daemon, stubs, timeout=120):
+    def __init__(self, daemon, stubs, timeout=180):
         self.daemon, self.timeout = daemon, timeout
         self.pb, self.services = stubs("runtime/v1/api")
         daemon.cri = self
@@ -140,7 +140,7 @@ class Cri:
             except grpc.RpcError as e:
                 if e.code() != grpc.StatusCode.UNAVAILABLE:
                     raise
-        until("the CRI to be ready", ready, 60)
+        until("the CRI to be ready", ready)
         return self
 
     def __getattr__(self, method):
@@ -180,7 +180,7 @@ class Cri:
     def status(self, container_id):
         return self.ContainerStatus(container_id=container_id).status
 
-    def exited(self, container_id, seconds=60):
+    def exited(self, container_id, seconds=None):
         """Its status once it has ended."""
         done = self.pb.CONTAINER_EXITED
         return until("the container to end", lambda: (s := self.status(container_id)).state == done and s, seconds)

@@ -112,7 +112,7 @@ class Evil:
         self.server.shutdown()
         self.server.server_close()
 
-    def hold(self, seconds=60):
+    def hold(self, seconds=600):
         """For hooks: until the test lets go."""
         self.released.wait(seconds)
 
@@ -174,10 +174,10 @@ class Api:
             store.unpacks.append(i.UnpackConfiguration(platform=here, snapshotter=unpack))
         return t.TransferRequest(source=self.any(source), destination=self.any(store))
 
-    def pull(self, ref, timeout=60, **kw):
+    def pull(self, ref, timeout=harness.SECONDS, **kw):
         return self.transfer.stub.Transfer(self.pull_request(ref, **kw), metadata=self.metadata(), timeout=timeout)
 
-    def pull_later(self, ref, timeout=60, **kw):
+    def pull_later(self, ref, timeout=harness.SECONDS, **kw):
         return self.transfer.stub.Transfer.future(self.pull_request(ref, **kw), metadata=self.metadata(), timeout=timeout)
 
     def metadata(self):
@@ -186,28 +186,28 @@ class Api:
     # ---- what is there ----
 
     def image_names(self):
-        return sorted(i.name for i in self.images.List(timeout=20).images)
+        return sorted(i.name for i in self.images.List().images)
 
     def snapshot_keys(self, snapshotter="overlayfs"):
-        return sorted(i.name for r in self.snapshots.List(snapshotter=snapshotter, timeout=20) for i in r.info)
+        return sorted(i.name for r in self.snapshots.List(snapshotter=snapshotter) for i in r.info)
 
     def digests(self):
-        return sorted(i.digest for r in self.content.List(timeout=20) for i in r.info)
+        return sorted(i.digest for r in self.content.List() for i in r.info)
 
     def ingests(self):
-        return sorted(s.ref for s in self.content.ListStatuses(timeout=20).statuses)
+        return sorted(s.ref for s in self.content.ListStatuses().statuses)
 
     def lease_ids(self):
-        return sorted(x.id for x in self.leases.List(timeout=20).leases)
+        return sorted(x.id for x in self.leases.List().leases)
 
     def collect(self):
         """A garbage collection, waited for."""
-        lease = self.leases.Create(timeout=30).lease
-        self.leases.Delete(id=lease.id, sync=True, timeout=harness.SECONDS)
+        lease = self.leases.Create().lease
+        self.leases.Delete(id=lease.id, sync=True)
 
     def remove_images(self):
         for name in self.image_names():
-            self.images.Delete(name=name, timeout=30)
+            self.images.Delete(name=name)
         self.collect()
 
 
@@ -240,10 +240,10 @@ class Service:
         call = getattr(self.stub, method)
         make = message_factory.MessageFactory().GetPrototype(self.types[method])
 
-        def go(timeout=30, **fields):
+        def go(timeout=harness.SECONDS, **fields):
             return call(make(**fields), metadata=self.api.metadata(), timeout=timeout)
 
-        def later(timeout=30, **fields):
+        def later(timeout=harness.SECONDS, **fields):
             return call.future(make(**fields), metadata=self.api.metadata(), timeout=timeout)
 
         go.later = later
@@ -306,7 +306,7 @@ class Gone:
             "fifos": sorted(p.name for p in d.state.rglob("*") if p.is_fifo()),
         }
 
-    def check(self, resumable=False, seconds=15):
+    def check(self, resumable=False, seconds=harness.SECONDS):
         """`resumable`: ingests may stay, for the next attempt."""
         def ignored(x):
             return {k: v for k, v in x.items() if not (resumable and k.startswith("ingest"))}

@@ -109,7 +109,7 @@ def unmount_below(directory):
         subprocess.run(["umount", "-l", point], check=False, capture_output=True)
 
 
-def terminate(process, seconds=30):
+def terminate(process, seconds=SECONDS):
     """Ends a process that this test run started. Returns its exit status."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
@@ -187,7 +187,7 @@ class Daemon:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen([self.containerd, "--config", self.config, "--root", self.root, "--state", self.state,
                                              "--address", self.address, *args], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
-        end = time.monotonic() + 60
+        end = time.monotonic() + SECONDS
         with notify:
             while True:
                 try:
@@ -200,7 +200,7 @@ class Daemon:
                     raise AssertionError(f"containerd ended with {status} instead of starting:\n{self.tail()}")
                 if time.monotonic() > end:
                     self.process.kill()
-                    raise AssertionError(f"containerd was not ready after 60 s:\n{self.tail()}")
+                    raise AssertionError(f"containerd was not ready after {SECONDS} s:\n{self.tail()}")
 
     def tail(self, n=40):
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-n:]) if self.log.exists() else "(no log)"
@@ -259,7 +259,7 @@ class Daemon:
             finally:
                 self.stop()
             if self.shims():
-                until("shims to end", lambda: not self.shims(), 10)
+                until("shims to end", lambda: not self.shims())
             self.check_reports()
             assert not mounts_below(self.dir), "mounts are left after all tasks were removed"
             bundles = [str(p) for p in self.state.glob("io.containerd.runtime.v2.task/*/*")]
@@ -316,7 +316,7 @@ class Registry:
         self.log = open(self.dir / "log", "wb")
         self.process = subprocess.Popen([*self.prefix(), "docker-registry", "serve", self.dir / "config.yml"], stdin=subprocess.DEVNULL,
                                         stdout=self.log, stderr=self.log)
-        until("docker-registry to listen", self._listening, 30)
+        until("docker-registry to listen", self._listening)
 
     def prefix(self):
         return self.netns.prefix() if self.netns else []
@@ -324,7 +324,7 @@ class Registry:
     def _listening(self):
         assert self.process.poll() is None, (self.dir / "log").read_text()
         try:
-            (self.netns.connect if self.netns else lambda *a: socket.create_connection(a[:2], a[2]))("127.0.0.1", self.port, 1).close()
+            (self.netns.connect if self.netns else lambda *a: socket.create_connection(a[:2], a[2]))("127.0.0.1", self.port, 10).close()
             return True
         except OSError:
             return False
@@ -342,7 +342,7 @@ class Registry:
 
     def close(self):
         self.process.terminate()
-        self.process.wait(30)
+        self.process.wait(SECONDS)
         self.log.close()
         shutil.rmtree(self.dir, ignore_errors=True)
 
@@ -378,7 +378,7 @@ class Events:
         self.process = ctr.popen("events", stdout=subprocess.PIPE)
         self.lines = Lines(self.process)
         # Nothing announces a subscription: events are made until the first of them is shown.
-        for i in range(100):
+        for i in range(300):
             ctr("namespaces", "create", f"{probe}{i}")
             if select.select([self.process.stdout], [], [], 0.2)[0]:
                 break

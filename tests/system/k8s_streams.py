@@ -35,7 +35,7 @@ class Refused(Exception):
         self.status, self.headers, self.body = status, headers, body
 
 
-def request(netns, url, headers, method="POST", timeout=30):
+def request(netns, url, headers, method="POST", timeout=90):
     """(socket after the 101, headers, bytes behind them); Refused."""
     u = urllib.parse.urlsplit(url)
     s = netns.connect(u.hostname, u.port, timeout)
@@ -97,16 +97,16 @@ class Streams:
         with self.sending:
             self.sock.sendall(data)
 
-    def wait(self, what, condition, seconds=30):
+    def wait(self, what, condition, seconds=90):
         with self.changed:
             assert self.changed.wait_for(condition, seconds), f"waited in vain for {what}; have {dict(self.data)}, ended {self.ended}, {self.failure!r}"
 
-    def until(self, stream, text, seconds=30):
+    def until(self, stream, text, seconds=90):
         text = text if isinstance(text, bytes) else text.encode()
         self.wait(f"{text!r} on {stream}", lambda: text in self.data[stream] or self.closed, seconds)
         assert text in self.data[stream], (self.data, self.failure)
 
-    def until_closed(self, seconds=30):
+    def until_closed(self, seconds=90):
         self.wait("the end", lambda: self.closed, seconds)
 
     def close(self):
@@ -120,7 +120,7 @@ class Streams:
 class Spdy(Streams):
     """Streams are known by their numbers; open() makes one."""
 
-    def __init__(self, netns, url, protocols=("v4.channel.k8s.io",), method="POST", timeout=30):
+    def __init__(self, netns, url, protocols=("v4.channel.k8s.io",), method="POST", timeout=90):
         headers = [("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1"), *(("X-Stream-Protocol-Version", p) for p in protocols)]
         sock, self.headers, rest = request(netns, url, headers, method, timeout)
         super().__init__(sock, rest)
@@ -211,7 +211,7 @@ class Spdy(Streams):
         d = self.open(streamtype="data", port=port, requestid=request)
         return e, d
 
-    def status(self, seconds=30):
+    def status(self, seconds=90):
         """What the error stream says at the end."""
         self.wait("the status", lambda: self.error in self.ended or self.closed, seconds)
         text = self.data[self.error].decode()
@@ -229,7 +229,7 @@ def exit_code(status):
 class WebSocket(Streams):
     """Messages by channel number."""
 
-    def __init__(self, netns, url, protocols=("v4.channel.k8s.io",), timeout=30):
+    def __init__(self, netns, url, protocols=("v4.channel.k8s.io",), timeout=90):
         key = base64.b64encode(os.urandom(16)).decode()
         headers = [("Connection", "keep-alive, Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", key)]
         if protocols:
@@ -284,13 +284,13 @@ class WebSocket(Streams):
                 self.data[channel] += data
             self.changed.notify_all()
 
-    def status(self, seconds=30):
+    def status(self, seconds=90):
         self.until_closed(seconds)
         text = self.data[3].decode()
         return json.loads(text) if self.protocol.startswith(("v4", "v5")) else text
 
 
-def pause_until(condition, seconds=10):
+def pause_until(condition, seconds=90):
     """Polls what nothing tells of."""
     end = time.monotonic() + seconds
     while not condition():

@@ -134,7 +134,7 @@ class Kubelet:
         for w in self.workers:
             w.wake.set()
         for w in self.workers:
-            w.join(60)
+            w.join(180)
         assert not any(w.is_alive() for w in self.workers)
 
     # ---- manifests ----

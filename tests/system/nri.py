@@ -130,7 +130,7 @@ class Plugin:
 
     # ---- the runtime's service ----
 
-    def call(self, method, request, reply, timeout=30):
+    def call(self, method, request, reply, timeout=90):
         q = queue.Queue()
         with self.lock:
             stream, self.next_id = self.next_id, self.next_id + 2
@@ -163,7 +163,7 @@ def connect(path, pb, ttrpc, name, idx="10", wait=True, **kw):
     s.connect(str(path))
     p = Plugin(pb, ttrpc, name, idx, s, **kw)
     p.register()
-    if wait and not p.synchronised.wait(30):
+    if wait and not p.synchronised.wait(90):
         raise TimeoutError("not synchronised")
     return p
 

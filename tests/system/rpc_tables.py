@@ -88,7 +88,7 @@ INTROSPECTION = [
 def watch_health(w, client):
     import rpc
     m = "grpc.health.v1.Health/Watch"
-    stream = client.callable(m)(rpc.build(rpc.METHODS[m].request, {}), timeout=30)
+    stream = client.callable(m)(rpc.build(rpc.METHODS[m].request, {}), timeout=90)
     assert next(stream).status == 1
     stream.cancel()
 
@@ -96,7 +96,7 @@ def watch_health(w, client):
 def watch_unknown(w, client):
     import rpc
     m = "grpc.health.v1.Health/Watch"
-    stream = client.callable(m)(rpc.build(rpc.METHODS[m].request, {"service": "no.such"}), timeout=30)
+    stream = client.callable(m)(rpc.build(rpc.METHODS[m].request, {"service": "no.such"}), timeout=90)
     assert next(stream).status == 3, "SERVICE_UNKNOWN"
     stream.cancel()
 
@@ -659,13 +659,13 @@ def stream(world, client):
     init = {"type_url": "containerd.services.streaming.v1.StreamInit", "value": b"\x0a\x02s1"}
     more = queue.Queue()
     more.put(rpc.build("google.protobuf.Any", init))
-    held = client.callable(m)(iter(more.get, None), metadata=client.metadata(), timeout=30)
+    held = client.callable(m)(iter(more.get, None), metadata=client.metadata(), timeout=90)
     assert next(held).type_url == "google.protobuf.Empty"
     assert evil.refused(client, m, [init]) [0] == EXISTS
     # Of another namespace it is another stream.
     other = queue.Queue()
     other.put(rpc.build("google.protobuf.Any", init))
-    second = client.callable(m)(iter(other.get, None), metadata=client.metadata("second"), timeout=30)
+    second = client.callable(m)(iter(other.get, None), metadata=client.metadata("second"), timeout=90)
     assert next(second).type_url == "google.protobuf.Empty"
     client.good[m] = [init]
     for q, s in ((more, held), (other, second)):

@@ -97,8 +97,8 @@ CONTAINERS = [
 ]
 
 INSIDE = [
-    Step(R + "ExecSync", lambda w: c(w, cmd=["sh", "-c", "echo out; exit 3"], timeout=30), ok=lambda w, a: (a.stdout, a.exit_code) == (b"out\n", 3)),
-    Step(R + "ExecSync", lambda w: c(w, cmd=["/no/such"], timeout=30), code=UNKNOWN),
+    Step(R + "ExecSync", lambda w: c(w, cmd=["sh", "-c", "echo out; exit 3"], timeout=90), ok=lambda w, a: (a.stdout, a.exit_code) == (b"out\n", 3)),
+    Step(R + "ExecSync", lambda w: c(w, cmd=["/no/such"], timeout=90), code=UNKNOWN),
     nobody("ExecSync", cmd=["true"]),
     Step(R + "Exec", lambda w: c(w, cmd=["true"], stdout=True), ok=lambda w, a: "/exec/" in a.url),
     nobody("Exec", cmd=["true"], stdout=True),

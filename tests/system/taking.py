@@ -135,7 +135,7 @@ class Streams:
         """(what is sent, what comes)"""
         out = queue.Queue()
         out.put(self.api.any(self.init(id=name)))
-        answers = self.stub.Stream(iter(out.get, None), metadata=self.api.metadata(), timeout=60)
+        answers = self.stub.Stream(iter(out.get, None), metadata=self.api.metadata(), timeout=180)
         next(answers)
         return out, answers
 
@@ -162,7 +162,7 @@ class Streams:
         t, io = self.api.msg("services/transfer/v1/transfer"), self.api.msg("types/transfer/importexport")
         self.api.transfer.stub.Transfer(t.TransferRequest(
             source=self.api.any(io.ImageImportStream(stream="echo-up")),
-            destination=self.api.any(io.ImageExportStream(stream="echo-down"))), metadata=self.api.metadata(), timeout=60)
+            destination=self.api.any(io.ImageExportStream(stream="echo-down"))), metadata=self.api.metadata(), timeout=180)
         grants.put(None)
         return b"".join(self.message(m, self.types.Data).data for m in down)
 
@@ -185,7 +185,7 @@ class Streams:
         registry = types.OCIRegistry.FromString(request.source.value)
         registry.resolver.auth_stream = "auth"
         request.source.value = registry.SerializeToString()
-        self.api.transfer.stub.Transfer(request, metadata=self.api.metadata(), timeout=60)
+        self.api.transfer.stub.Transfer(request, metadata=self.api.metadata(), timeout=180)
         out.put(None)
-        thread.join(30)
+        thread.join(90)
         return asked

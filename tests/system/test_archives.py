@@ -8,7 +8,7 @@ import tarfile
 import pytest
 
 import images
-from harness import rows, run
+from harness import SECONDS, rows, run
 
 
 @pytest.fixture
@@ -231,5 +231,5 @@ def test_export_to_a_pipe_is_import_from_one(ctr, image, ns):
     out = ctr.popen("images", "export", "-", image, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     taken = ctr.popen("images", "import", "-", ns=ns, stdin=out.stdout, stdout=subprocess.DEVNULL)
     out.stdout.close()
-    assert (taken.wait(60), out.wait(60)) == (0, 0)
+    assert (taken.wait(SECONDS), out.wait(SECONDS)) == (0, 0)
     assert ctr.quiet("images", "ls", "-q", ns=ns) == [image]

@@ -17,7 +17,7 @@ SANITIZERS = "-fsanitize=address,undefined"
 @pytest.fixture(scope="module")
 def installed(workdir):
     dest = workdir / "library"
-    run(["meson", "install", "-C", BUILD, "--no-rebuild", "--destdir", dest, "--tags", "devel,runtime"], timeout=120)
+    run(["meson", "install", "-C", BUILD, "--no-rebuild", "--destdir", dest, "--tags", "devel,runtime"], timeout=300)
     return dest
 
 
@@ -42,7 +42,7 @@ def build(installed, library, workdir):
         flags = pkg_config(installed, "--cflags", "--libs", *(["--static"] if static else []))
         if static:
             flags = [str(library.parent / "libcontainerd-client.a") if f == "-lcontainerd-client" else f for f in flags]
-        run([compiler, "-Wall", "-Wextra", "-Werror", *options, *([SANITIZERS] if sanitized else []), "-o", out, source, *flags], timeout=120)
+        run([compiler, "-Wall", "-Wextra", "-Werror", *options, *([SANITIZERS] if sanitized else []), "-o", out, source, *flags], timeout=300)
         return out
 
     return compile_
@@ -59,7 +59,7 @@ def test_example_pulls_an_image_and_runs_a_container(build, env, daemon, busybox
     linked = run(["ldd", example], env=env).stdout
     assert ("libcontainerd-client" in linked) is not static
     p = subprocess.run([example, "-a", daemon.address, "-n", "example", "-p", busybox, name, "sh", "-c", "cat; echo err >&2; exit 42"],
-                       input="through\n" * 10000, capture_output=True, text=True, env=env, timeout=120)
+                       input="through\n" * 10000, capture_output=True, text=True, env=env, timeout=300)
     assert p.returncode == 42, p.stderr
     assert p.stdout == "through\n" * 10000
     assert "err" in p.stderr.splitlines() and "sha256:" in p.stderr
@@ -70,10 +70,10 @@ def test_example_pulls_an_image_and_runs_a_container(build, env, daemon, busybox
 def test_example_tells_what_went_wrong(build, env, daemon, busybox, name):
     example = build(ROOT / "examples/run.c")
     missing = busybox.replace(":latest", ":missing")
-    p = subprocess.run([example, "-a", daemon.address, "-n", "example", "-p", missing, name], capture_output=True, text=True, env=env, timeout=60)
+    p = subprocess.run([example, "-a", daemon.address, "-n", "example", "-p", missing, name], capture_output=True, text=True, env=env, timeout=300)
     assert p.returncode == 125 and "not found" in p.stderr
     p = subprocess.run([example, "-a", daemon.address, "-n", "example", "-p", busybox, name, "/missing"], capture_output=True, text=True, env=env,
-                       timeout=60)
+                       timeout=300)
     assert p.returncode == 125 and "/missing" in p.stderr
     assert daemon.ctr.quiet("containers", "ls", "-q", ns="example") == []
 
@@ -81,7 +81,7 @@ def test_example_tells_what_went_wrong(build, env, daemon, busybox, name):
 def test_every_function_does_what_the_header_says(build, env, daemon, busybox, tmp_path):
     program = build(ROOT / "tests/system/client_library.c", "cc", False, "-pthread")
     (tmp_path / "marker").touch()
-    p = subprocess.run([program, daemon.address, busybox, tmp_path], capture_output=True, text=True, env=env, timeout=120)
+    p = subprocess.run([program, daemon.address, busybox, tmp_path], capture_output=True, text=True, env=env, timeout=300)
     assert (p.returncode, p.stdout) == (0, "all is well\n"), p.stderr
     assert p.stderr == ""
 

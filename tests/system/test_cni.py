@@ -70,7 +70,7 @@ def net(tmp_path):
 
 def ping(ns, address):
     """Whether a TCP connection from one namespace reaches another's listener."""
-    code = ("import socket,sys\ns=socket.create_connection((sys.argv[1], 9999), 5)\nsys.stdout.write(s.recv(5).decode())")
+    code = ("import socket,sys\ns=socket.create_connection((sys.argv[1], 9999), 60)\nsys.stdout.write(s.recv(5).decode())")
     return run(["ip", "netns", "exec", ns, "/usr/bin/python3", "-c", code, address]).stdout
 
 

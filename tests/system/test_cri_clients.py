@@ -21,7 +21,7 @@ import threading
 import pytest
 
 from cri_fixtures import cri, cri_and_image
-from harness import Lines, until
+from harness import SECONDS, Lines, until
 from k8s_api import ApiServer
 
 KUBECTL = os.environ.get("KUBECTL") or shutil.which("kubectl")
@@ -69,7 +69,7 @@ class Kubectl:
         self.env = {**os.environ, "HOME": str(home), "KUBECTL_REMOTE_COMMAND_WEBSOCKETS": web, "KUBECTL_PORT_FORWARD_WEBSOCKETS": web}
         self.env.pop("KUBECONFIG", None)
 
-    def __call__(self, *args, input=None, check=True, text=True, timeout=90):
+    def __call__(self, *args, input=None, check=True, text=True, timeout=300):
         r = subprocess.run([*self.base, *args], input=input, stdin=None if input is not None else subprocess.DEVNULL, capture_output=True, text=text,
                            timeout=timeout, env=self.env)
         assert not check or r.returncode == 0, (args, r.returncode, r.stdout[-2000:], r.stderr[-2000:])
@@ -158,7 +158,7 @@ class Terminal:
 
     def ask(self, text, answer):
         """Types a line again and again: what is typed too early may be lost."""
-        for _ in range(60):
+        for _ in range(240):
             if answer.encode() in self.seen or self.process.poll() is not None:
                 break
             self.type(text + "\n")
@@ -167,7 +167,7 @@ class Terminal:
         self.until(answer)
 
     def wait(self):
-        status = self.process.wait(60)
+        status = self.process.wait(SECONDS)
         os.close(self.master)
         return status
 
@@ -200,7 +200,7 @@ def test_kubectl_attaches(kubectl, start, cri):
     p.stdin.write(b"end\n")
     p.stdin.flush()
     out.wait("said end")
-    assert p.wait(60) == 0
+    assert p.wait(SECONDS) == 0
     assert "warned end" in p.stderr.read().decode()
     assert cri.exited(k).exit_code == 4
     for f in (p.stdin, p.stdout, p.stderr):
@@ -239,9 +239,9 @@ def test_kubectl_prints_and_follows_logs(kubectl, start, cri):
     until("the long line", lambda: kubectl("logs", pod).stdout == f"one\n{long}\n")
     follower = kubectl.popen("logs", "-f", pod, stdout=subprocess.PIPE, text=True)
     assert follower.stdout.readline() == "one\n"
-    cri.ExecSync(container_id=k, cmd=["touch", "/go"], timeout=10)
+    cri.ExecSync(container_id=k, cmd=["touch", "/go"])
     assert follower.stdout.read() == f"{long}\n" + "".join(f"{i}\n" for i in range(1, 20001)) + "last"
-    assert follower.wait(60) == 0
+    assert follower.wait(SECONDS) == 0
     assert kubectl("logs", pod, "--tail=3").stdout == "19999\n20000\nlast"
     stamps = kubectl("logs", pod, "--timestamps").stdout.splitlines()
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(Z|[+-]\d\d:\d\d) one$", stamps[0])
@@ -305,13 +305,13 @@ def test_kubectl_forwards_many_connections(forwarded, server, cri):
     want = cri.ExecSync(container_id=server[1], cmd=["sha256sum", "/tmp/served/blob"]).stdout.split()[0].decode()
 
     def download(i):
-        with socket.create_connection(("127.0.0.1", ports[8000]), 60) as s:
+        with socket.create_connection(("127.0.0.1", ports[8000]), SECONDS) as s:
             s.sendall(b"GET /blob HTTP/1.0\r\n\r\n")
             return hashlib.sha256(all_of(s).split(b"\r\n\r\n", 1)[1]).hexdigest()
 
     def echo(i):
         data = os.urandom(MB)
-        with socket.create_connection(("127.0.0.1", ports[8001]), 60) as s:
+        with socket.create_connection(("127.0.0.1", ports[8001]), SECONDS) as s:
             t = threading.Thread(target=s.sendall, args=(data,))
             t.start()
             got = b""
@@ -328,7 +328,7 @@ def test_kubectl_forwards_many_connections(forwarded, server, cri):
 def test_kubectl_passes_half_an_end_on(forwarded):
     ports, _ = forwarded
     data = os.urandom(3 * MB)
-    with socket.create_connection(("127.0.0.1", ports[8002]), 60) as s:
+    with socket.create_connection(("127.0.0.1", ports[8002]), SECONDS) as s:
         s.sendall(data)
         s.shutdown(socket.SHUT_WR)
         assert all_of(s).decode() == f"{hashlib.sha256(data).hexdigest()}  -\n"
@@ -336,7 +336,7 @@ def test_kubectl_passes_half_an_end_on(forwarded):
 
 def test_kubectl_hears_of_a_port_without_a_server(forwarded):
     ports, lines = forwarded
-    with socket.create_connection(("127.0.0.1", ports[9]), 60) as s:
+    with socket.create_connection(("127.0.0.1", ports[9]), SECONDS) as s:
         assert s.recv(10) == b""
     lines.wait("an error occurred forwarding .*refused")
 
@@ -370,10 +370,10 @@ def python(api):
 
 def test_python_tells_streams_and_exit_codes(python, pod):
     c = python.exec(pod, "sh", "-c", "echo out; echo err >&2; exit 7")
-    c.run_forever(60)
+    c.run_forever(SECONDS)
     assert (c.read_stdout(), c.read_stderr(), c.returncode) == ("out\n", "err\n", 7)
     c = python.exec(pod, "true")
-    c.run_forever(60)
+    c.run_forever(SECONDS)
     assert c.returncode == 0
 
 
@@ -384,13 +384,13 @@ def test_python_writes_text_and_bytes(python, pod, form):
     for i in range(0, len(data), 100000):
         piece = data[i:i + 100000]
         c.write_stdin(piece if form is str else piece.encode())
-    c.run_forever(60)
+    c.run_forever(SECONDS)
     assert c.read_stdout() == f"{hashlib.sha256(data.encode()).hexdigest()}  -\n" and c.returncode == 0
 
 
 def test_python_reads_much(python, pod):
     c = python.exec(pod, "sh", "-c", "seq 1 300000")
-    c.run_forever(60)
+    c.run_forever(SECONDS)
     assert c.read_stdout() == "".join(f"{i}\n" for i in range(1, 300001)) and c.returncode == 0
 
 
@@ -408,7 +408,7 @@ def test_python_has_a_terminal_with_a_size(python, pod, names):
         return "27 91" in seen
     until("the size", sized)
     c.write_stdin("exit 9\n")
-    c.run_forever(60)
+    c.run_forever(SECONDS)
     assert c.returncode == 9
 
 
@@ -425,7 +425,7 @@ def test_python_attaches(python, start):
         return "said hello" in seen
     until("an answer", heard)
     c.write_stdin("end\n")
-    c.run_forever(60)
+    c.run_forever(SECONDS)
     assert "said end" in c.read_stdout()
 
 

@@ -156,7 +156,7 @@ exec sleep 1000 <&- >&- 2>&-
     path.write_text(json.dumps(conf))
     try:
         until("the slow network to be loaded", lambda: '"slow"' in cri.Status(verbose=True).info["cniconfig"])
-        call = cri.runtime.RunPodSandbox.future(cri.pb.RunPodSandboxRequest(config=cri.pod("p")), timeout=60)
+        call = cri.runtime.RunPodSandbox.future(cri.pb.RunPodSandboxRequest(config=cri.pod("p")), timeout=600)
         until("the slow plugin to run", gate.exists)
         until("the sandbox to run", lambda: any("RUNNING" in line for line in cri.daemon.ctr.out("tasks", "ls", ns="k8s.io").splitlines()))
         cri.daemon.kill()

@@ -34,7 +34,7 @@ def node(stubs, busybox_layout):
             kubelet.close()
 
 
-def wait(kubelet, what, condition, seconds=60):
+def wait(kubelet, what, condition, seconds=180):
     """Conditions may ask the CRI while there is none."""
     def quiet():
         try:

@@ -157,7 +157,7 @@ class Running(threading.Thread):
             self.error = e
 
     def failed(self):
-        self.join(60)
+        self.join(180)
         assert not self.is_alive() and self.error
         return self.error.details()
 
@@ -169,7 +169,7 @@ def test_network_and_runtime_work_at_the_same_time(cri, gates):
     gates.wait("runtime")
     gates.open("runtime")
     gates.open("network")
-    r.join(60)
+    r.join(180)
     assert cri.PodSandboxStatus(pod_sandbox_id=r.id).status.network.ip
     cri.StopPodSandbox(pod_sandbox_id=r.id)
     cri.RemovePodSandbox(pod_sandbox_id=r.id)

@@ -126,5 +126,5 @@ def test_following_goes_through_rotation_and_ends_with_the_container(cri, image)
     assert follower.stdout.readline() == "before\n"
     os.rename(path, path + ".1")
     cri.ReopenContainerLog(container_id=k)
-    cri.ExecSync(container_id=k, cmd=["touch", "/go"], timeout=10)
-    assert follower.stdout.read() == "after\n" and follower.wait(30) == 0
+    cri.ExecSync(container_id=k, cmd=["touch", "/go"])
+    assert follower.stdout.read() == "after\n" and follower.wait(90) == 0

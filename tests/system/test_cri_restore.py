@@ -130,7 +130,7 @@ def check_restored(cri, k, old, place, image):
     s = cri.status(k)
     assert s.state == cri.pb.CONTAINER_RUNNING and s.image.image == image and not restored.exists()
     assert until("the output", lambda: len(t := [x[2] for x in cri.log(k)]) == 3 and t) == ["said", "changed", "gone"]
-    assert cri.ExecSync(container_id=k, cmd=["cat", "/here"], timeout=30).stdout == b"changed\n"
+    assert cri.ExecSync(container_id=k, cmd=["cat", "/here"]).stdout == b"changed\n"
     assert cri.verbose(k)["pid"] > 0 and os.path.exists(f"/proc/{cri.verbose(k)['pid']}")
     cri.StopContainer(container_id=k, timeout=0)
     assert cri.status(k).exit_code == 137

@@ -186,9 +186,9 @@ def test_host_port_leads_to_the_pod(cri, image):
                 return s.recv(100) == b"hello\n"
         except OSError:
             return False
-    until("the pod to answer", lambda: answer(ip, 8080), 30)
+    until("the pod to answer", lambda: answer(ip, 8080))
     gateway = ip.rsplit(".", 1)[0] + ".1"
-    until("the host port to answer", lambda: answer(gateway, 18080), 30)
+    until("the host port to answer", lambda: answer(gateway, 18080))
     cri.StopPodSandbox(pod_sandbox_id=p)
     assert not answer(gateway, 18080)
 

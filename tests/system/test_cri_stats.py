@@ -27,7 +27,7 @@ def parent(name):
     """A group for a pod, as the kubelet makes one."""
     yield f"/{name}"
     for d in cgroups.directories(name):
-        until("the group to be empty", lambda: _rmdir(d), 20)
+        until("the group to be empty", lambda: _rmdir(d))
 
 
 def _rmdir(d):
@@ -252,7 +252,7 @@ def test_pod_that_is_stopped_has_no_metrics(cri, image):
 
 def test_metrics_server_has_the_times_of_operations(cri, image):
     def scrape():
-        text = cri.daemon.netns.inside(lambda: urllib.request.urlopen(f"http://127.0.0.1:{METRICS_PORT}/v1/metrics", timeout=30).read().decode())
+        text = cri.daemon.netns.inside(lambda: urllib.request.urlopen(f"http://127.0.0.1:{METRICS_PORT}/v1/metrics", timeout=90).read().decode())
         return {k: float(v) for k, v in (line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("containerd_cri_"))}
 
     before = scrape()
@@ -281,7 +281,7 @@ def test_metrics_server_has_the_times_of_operations(cri, image):
 
 def test_metrics_server_counts_networks_pulls_and_lost_events(cri, image):
     def scrape():
-        text = cri.daemon.netns.inside(lambda: urllib.request.urlopen(f"http://127.0.0.1:{METRICS_PORT}/v1/metrics", timeout=30).read().decode())
+        text = cri.daemon.netns.inside(lambda: urllib.request.urlopen(f"http://127.0.0.1:{METRICS_PORT}/v1/metrics", timeout=90).read().decode())
         return {k.removeprefix("containerd_cri_"): float(v) for k, v in (line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("containerd_cri_"))}
 
     before = scrape()

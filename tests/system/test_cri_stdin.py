@@ -64,7 +64,7 @@ def test_stdin_once_is_for_the_first_client_only(cri, start, kind):
     c.until(c.stdout, "ended\n")
     d = attach(cri, ns, kind, k, stdin=True, stdout=True, stderr=True)
     d.write(d.stdin, "second\n")
-    assert cri.ExecSync(container_id=k, cmd=["echo", "alive"], timeout=30).stdout == b"alive\n"
+    assert cri.ExecSync(container_id=k, cmd=["echo", "alive"]).stdout == b"alive\n"
     assert [line[2] for line in cri.log(k)] == ["first", "ended"]
     d.close()
 
@@ -138,7 +138,7 @@ def test_terminal_that_its_client_leaves_ends_its_command(cri, start, kind):
     k = start(["sleep", "1000"])
     c = client_of(kind, cri.daemon.netns, exec_url(cri, k, "sh", "-c", "echo here; exec sleep 12345", stdin=True, tty=True), ["stdin", "stdout", "resize"])
     c.until(c.stdout, "here")
-    assert b"12345" in cri.ExecSync(container_id=k, cmd=["ps"], timeout=30).stdout
+    assert b"12345" in cri.ExecSync(container_id=k, cmd=["ps"]).stdout
     c.close()
     # As with containerd the command goes on: only its terminal has nobody any more.
     assert cri.status(k).state == cri.pb.CONTAINER_RUNNING

@@ -63,7 +63,7 @@ class Docker:
 
     def stop(self):
         process, self.process = self.process, None
-        assert harness.terminate(process, 60) == 0
+        assert harness.terminate(process) == 0
 
     def kill(self):
         process, self.process = self.process, None
@@ -117,7 +117,7 @@ def nothing_left(docker, containerd):
                "runc": os.listdir(docker.dir / "exec/runtime-runc/moby") if (docker.dir / "exec/runtime-runc/moby").exists() else [],
                "mounts": harness.mounts_below(containerd.dir) + [m for m in harness.mounts_below(docker.dir / "data") if m.endswith("/merged")]}
         return {k: v for k, v in now.items() if v}
-    end = time.monotonic() + 30
+    end = time.monotonic() + harness.SECONDS
     while left():
         assert time.monotonic() < end, left()
         time.sleep(0.05)
@@ -173,7 +173,7 @@ def test_logs_are_complete_and_follow(docker):
     lines = Lines(p)
     lines.wait("^last$")
     docker("kill", "one")
-    assert p.wait(60) == 0
+    assert p.wait(harness.SECONDS) == 0
     assert docker("logs", "one").stdout.splitlines() == [f"line {i}" for i in range(3000)]
 
 
@@ -203,7 +203,7 @@ def test_pause_stops_the_processes(docker, tmp_path):
 def test_kill_stop_wait_and_restart(docker):
     first = start(docker, "one", "sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.05; done")
     until("the trap", lambda: int(re.search(r"SigCgt:\s*(\w+)", pathlib.Path(f"/proc/{first}/status").read_text())[1], 16) & 1 << 14)
-    docker("stop", "one")
+    docker("stop", "-t", "60", "one")
     assert docker.get("one", ".State.ExitCode") == "5" and not alive(first)
     docker("restart", "one")
     second = int(docker.get("one", ".State.Pid"))
@@ -213,7 +213,7 @@ def test_kill_stop_wait_and_restart(docker):
     assert third not in (0, first, second)
     waits = docker.popen("wait", "one", stdout=subprocess.PIPE)
     docker("kill", "-s", "KILL", "one")
-    assert waits.communicate(timeout=60)[0].strip() == b"137"
+    assert waits.communicate(timeout=harness.SECONDS)[0].strip() == b"137"
 
 
 def test_policy_starts_a_failed_container_again(docker):
@@ -232,7 +232,7 @@ def test_out_of_memory_is_reported(docker):
     p = docker("run", "--name", "one", "-m", "20m", "--memory-swap", "20m", "bb:1", "sh", "-c", "head -c 100m /dev/zero | tail -c 90m > /dev/null; exit $?",
                check=False)
     assert p.returncode in (1, 137)
-    until("the report", lambda: docker.get("one", ".State.OOMKilled") == "true", 30)
+    until("the report", lambda: docker.get("one", ".State.OOMKilled") == "true")
 
 
 def test_terminal_is_one_and_is_resized(docker):
@@ -274,7 +274,7 @@ def test_attach_shows_what_comes_and_ends_with_the_container(docker):
     # It ends without what has not arrived when the container ends.
     Lines(p).wait("^got words$")
     p.stdin.write(b"end\n")
-    assert p.wait(60) == 3
+    assert p.wait(harness.SECONDS) == 3
 
 
 def test_events_tell_the_life_of_a_container(docker):
@@ -327,7 +327,7 @@ def test_dockerd_comes_back_to_running_containers(docker):
         until("the exit", lambda: docker.get("ends", ".State.Status") == "exited")
         assert docker.get("ends", ".State.ExitCode") == "137"
         assert docker.out("exec", "stays", "echo", "here") == "here"
-    docker("stop", "stays")
+    docker("stop", "-t", "60", "stays")
     assert docker.get("stays", ".State.ExitCode") == "8"
 
 
@@ -345,7 +345,7 @@ def test_our_daemon_comes_back_under_dockerd(docker, containerd, end):
     until("the exit to be told", lambda: docker.get("gone", ".State.Status") == "exited")
     assert docker.get("gone", ".State.ExitCode") == "137"
     assert docker.out("run", "--rm", "bb:1", "echo", "again") == "again"
-    docker("stop", "stays")
+    docker("stop", "-t", "60", "stays")
     assert docker.get("stays", ".State.ExitCode") == "8"
 
 

@@ -151,7 +151,7 @@ def test_pull_by_cri_decrypts(daemon, ref, stubs):
     image = cri.PullImage(image=cri.pb.ImageSpec(image=ref)).image_ref
     assert ref in cri.ImageStatus(image=cri.pb.ImageSpec(image=image)).image.repo_tags
     assert daemon.ctr.out("run", "--rm", ref, "encrypted3", *READ, ns="k8s.io") == TOLD
-    metrics = urllib.request.urlopen(f"http://127.0.0.1:{daemon.metrics}/v1/metrics", timeout=30).read().decode()
+    metrics = urllib.request.urlopen(f"http://127.0.0.1:{daemon.metrics}/v1/metrics", timeout=90).read().decode()
     assert 'containerd_cri_sandboxed_image_pulls_total{status="success"} 1\n' in metrics
     assert "containerd_cri_sandboxed_image_pulling_throughput_mibps_count 1\n" in metrics
 
@@ -170,7 +170,7 @@ def test_client_that_gives_keys_needs_none_on_the_node(place, secret, stubs, tmp
         def apply(payloads):
             return api.diff.Apply(api.diff_pb.ApplyRequest(
                 diff=api.types.Descriptor(media_type=layer["mediaType"], digest=layer["digest"], size=layer["size"], annotations=layer["annotations"]),
-                mounts=[api.mounts.Mount(type="bind", source=str(tmp_path / "t"), options=["rw", "rbind"])], payloads=payloads), metadata=NS, timeout=60)
+                mounts=[api.mounts.Mount(type="bind", source=str(tmp_path / "t"), options=["rw", "rbind"])], payloads=payloads), metadata=NS, timeout=180)
         keys = {"test": [base64.b64encode((place / "keys/key").read_bytes()).decode()]}
         payload = json.dumps({"DecryptConfig": {"Parameters": keys}, "Descriptor": layer}).encode()
         payload = {"io.containerd.ocicrypt.decoder.v1.tar.gzip": Any(type_url="io.containerd.ocicrypt.v1.Payload", value=payload)}

@@ -104,14 +104,14 @@ def test_layer_that_is_damaged_on_its_way(ctr, registry, workdir):
 
 def test_unknown_configuration_key_is_named_with_its_place(tmp_path):
     (tmp_path / "c.toml").write_text('version = 2\n[plugins."io.containerd.gc.v1.scheduler"]\n  no_such_key = 1\n')
-    p = subprocess.run([BIN / "containerd", "--config", tmp_path / "c.toml"], capture_output=True, text=True, timeout=30)
+    p = subprocess.run([BIN / "containerd", "--config", tmp_path / "c.toml"], capture_output=True, text=True, timeout=90)
     assert p.returncode == 1 and len(p.stderr.splitlines()) == 1
     assert "c.toml:3:3" in p.stderr and "no_such_key" in p.stderr
 
 
 def test_configuration_that_is_no_toml_names_line_and_column(tmp_path):
     (tmp_path / "c.toml").write_text("version = 2\nroot = [\n")
-    p = subprocess.run([BIN / "containerd", "--config", tmp_path / "c.toml"], capture_output=True, text=True, timeout=30)
+    p = subprocess.run([BIN / "containerd", "--config", tmp_path / "c.toml"], capture_output=True, text=True, timeout=90)
     assert p.returncode == 1 and "c.toml" in p.stderr and "Sanitizer" not in p.stderr
 
 
@@ -119,7 +119,7 @@ def test_second_daemon_on_the_same_root_does_not_start(daemon, tmp_path):
     config = tmp_path / "c.toml"
     config.write_text(daemon.config.read_text() + '[timeouts]\n  "io.containerd.timeout.bolt.open" = "500ms"\n')
     p = subprocess.run([BIN / "containerd", "--config", config, "--root", daemon.root, "--state", tmp_path / "state", "--address",
-                        tmp_path / "c.sock"], capture_output=True, text=True, timeout=60, env=daemon.environment())
+                        tmp_path / "c.sock"], capture_output=True, text=True, timeout=90, env=daemon.environment())
     assert p.returncode == 1 and "meta.db" in p.stderr
     assert daemon.ctr("version").returncode == 0
 

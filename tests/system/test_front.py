@@ -18,7 +18,7 @@ import pytest
 
 from harness import BIN, Daemon, children, free_port, run, until
 
-SECONDS = 30
+SECONDS = 90
 
 
 # ---- certificates ----
@@ -337,7 +337,7 @@ def health_over(stubs, port, certs, client="client", ca="ca"):
     pair = {"private_key": (certs / f"{client}.key").read_bytes(), "certificate_chain": (certs / f"{client}.crt").read_bytes()} if client else {}
     creds = grpc.ssl_channel_credentials(root_certificates=(certs / f"{ca}.crt").read_bytes(), **pair)
     with grpc.secure_channel(f"localhost:{port}", creds, options=[("grpc.enable_retries", 0)]) as channel:
-        r = services.HealthStub(channel).Check(messages.HealthCheckRequest(), timeout=10)
+        r = services.HealthStub(channel).Check(messages.HealthCheckRequest(), timeout=SECONDS)
         return messages.HealthCheckResponse.ServingStatus.Name(r.status)
 
 
@@ -357,7 +357,7 @@ def test_grpc_on_tcp_has_no_local_services(daemon, stubs, certs):
     creds = grpc.ssl_channel_credentials((certs / "ca.crt").read_bytes(), (certs / "client.key").read_bytes(), (certs / "client.crt").read_bytes())
     from google.protobuf.empty_pb2 import Empty
     with grpc.secure_channel(f"localhost:{daemon.tcp_port}", creds) as channel, pytest.raises(grpc.RpcError) as e:
-        services.VersionStub(channel).Version(Empty(), timeout=10)
+        services.VersionStub(channel).Version(Empty(), timeout=SECONDS)
     assert e.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -430,7 +430,7 @@ def test_plain_grpc_on_tcp(stubs):
     try:
         messages, services = stubs("grpc/health/v1/health")
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            assert services.HealthStub(channel).Check(messages.HealthCheckRequest(), timeout=10).status == 1
+            assert services.HealthStub(channel).Check(messages.HealthCheckRequest(), timeout=SECONDS).status == 1
     finally:
         d.close()
 

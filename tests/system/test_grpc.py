@@ -12,7 +12,7 @@ from harness import until
 OK, INVALID, NOT_FOUND, EXISTS = grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ALREADY_EXISTS
 PRECONDITION, RANGE, UNIMPLEMENTED = grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.UNIMPLEMENTED
 NS = [("containerd-namespace", "py")]
-SECONDS = 30
+SECONDS = 90
 
 
 class Api:

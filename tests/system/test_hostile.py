@@ -245,7 +245,7 @@ def big(reg):
 def test_cancel_while_registry_stalls(api, reg, gone):
     ref, reached = big(reg), stall(reg)
     call = api.pull_later(ref)
-    assert reached.wait(30)
+    assert reached.wait(harness.SECONDS)
     began = time.monotonic()
     call.cancel()
     gone.check(resumable=True)
@@ -307,12 +307,12 @@ def test_server_that_resumes_elsewhere(api, reg):
 def test_worker_is_killed(api, daemon, reg, role):
     ref, reached = big(reg), stall(reg)
     call = api.pull_later(ref)
-    assert reached.wait(30)
+    assert reached.wait(harness.SECONDS)
     for pid in harness.until("worker", lambda: workers(daemon, role)):
         os.kill(pid, signal.SIGKILL)
     if role == "unpack":
         reg.released.set()
-    code, words = refused(call.result, 60)
+    code, words = refused(call.result, harness.SECONDS)
     assert code == "UNAVAILABLE" and "containerd-worker" in words and sha(BIG) in words, words
     reg.hooks.clear()
     api.pull(ref)
@@ -331,7 +331,7 @@ def test_worker_that_hangs_is_ended_with_the_call(api, daemon, reg, gone):
 def test_one_image_by_many_clients(api, reg):
     ref = reg.image("t", [(BIG, OCI_LAYER + "+gzip", BIG_TAR), (GZ, OCI_LAYER + "+gzip", TAR)])
     for call in [api.pull_later(ref) for _ in range(8)]:
-        call.result(60)
+        call.result(harness.SECONDS)
     assert api.image_names() == [ref] and len(api.snapshot_keys()) == 2
     assert len([1 for _, path, _ in reg.seen if "/blobs/" in path]) == 3
 
@@ -339,11 +339,11 @@ def test_one_image_by_many_clients(api, reg):
 def test_second_client_goes_on_where_the_first_gave_up(api, reg):
     ref, reached = big(reg), stall(reg)
     first = api.pull_later(ref)
-    assert reached.wait(30)
+    assert reached.wait(harness.SECONDS)
     second = api.pull_later(ref)
     harness.until("both to be at it", lambda: len([1 for m, p, _ in reg.seen if m == "HEAD" and "manifests" in p]) == 2)
     first.cancel()
-    second.result(60)
+    second.result(harness.SECONDS)
     ranges = [h.get("Range") for _, path, h in reg.seen if path.endswith(sha(BIG))]
     assert ranges[0] is None and all(ranges[1:])
 
@@ -354,7 +354,7 @@ def test_wrong_bytes_are_not_kept_for_the_next_attempt(api, reg):
     metadata = api.metadata() + [("containerd-lease", lease)]
 
     def pull():
-        api.transfer.stub.Transfer(api.pull_request(ref), metadata=metadata, timeout=60)
+        api.transfer.stub.Transfer(api.pull_request(ref), metadata=metadata, timeout=harness.SECONDS)
     reg.blobs[sha(GZ)] = GZ[:-1] + bytes([GZ[-1] ^ 1])
     assert refused(pull)[0] == "FAILED_PRECONDITION"
     assert api.ingests() == [f"layer-{sha(GZ)}"]
@@ -370,14 +370,14 @@ def test_daemon_is_killed_in_a_pull(stubs, reg):
         ref, reached = big(reg), stall(reg)
         api = evil.Api(stubs, d)
         call = api.pull_later(ref)
-        assert reached.wait(30)
+        assert reached.wait(harness.SECONDS)
         harness.until("bytes on the disk", lambda: any(f.stat().st_size >= 400_000 for f in
                                                        (d.root / "io.containerd.content.v1.content/ingest").glob("*/data")))
         helpers = workers(d)
         d.kill()
-        call.exception(30)
+        call.exception(harness.SECONDS)
         api.close()
-        harness.until("workers to end", lambda: not [w for w in helpers if harness.alive(w)], 10)
+        harness.until("workers to end", lambda: not [w for w in helpers if harness.alive(w)])
         d.start()
         api = evil.Api(stubs, d)
         before = len(reg.seen)
@@ -452,7 +452,7 @@ def test_disk_is_full(small_disk, reg):
     gone.check(resumable=True)
     api.pull(small)
     api.remove_images()
-    harness.until("room to be free", lambda: used(disk) < empty + (1 << 20), 10)
+    harness.until("room to be free", lambda: used(disk) < empty + (1 << 20))
     assert (api.snapshot_keys(), api.digests(), api.ingests()) == ([], [], [])
     api.daemon.restart()
 
@@ -465,7 +465,7 @@ def test_removal_from_a_full_disk_frees_it(small_disk, reg):
     s = os.statvfs(disk)
     (disk / "filler").write_bytes(b"x" * (s.f_bavail * s.f_frsize))
     api.images.Delete(name=ref, sync=True)
-    harness.until("room to be free", lambda: os.statvfs(disk).f_bavail * s.f_frsize > 7 << 20, 10)
+    harness.until("room to be free", lambda: os.statvfs(disk).f_bavail * s.f_frsize > 7 << 20)
 
 
 def test_other_clients_are_served_meanwhile(api, reg):
@@ -483,4 +483,4 @@ def test_other_clients_are_served_meanwhile(api, reg):
         call.cancel()
     for call in calls:
         with pytest.raises(grpc.FutureCancelledError):
-            call.result(10)
+            call.result(harness.SECONDS)

@@ -134,7 +134,7 @@ def test_invalid_namespace(api):
 
 def test_second_container_and_task(api):
     request = api.containers.Create.request(container={"id": "twice", "runtime": {"name": RUNC}})
-    calls = [api.containers.stub.Create.future(request, metadata=api.metadata(), timeout=30) for _ in range(20)]
+    calls = [api.containers.stub.Create.future(request, metadata=api.metadata(), timeout=harness.SECONDS) for _ in range(20)]
     codes = [c.exception().code().name if c.exception() else "" for c in calls]
     assert sorted(codes) == [""] + ["ALREADY_EXISTS"] * 19
     container(api, "one")
@@ -239,7 +239,7 @@ def test_unknown_runtime(api):
 def test_runtime_that_hangs_is_ended_with_the_call(api):
     container(api, "hangs", runtime(api, "sleep 98765"))
     assert refused(api.tasks.Create, container_id="hangs", rootfs=rootfs(api, "hangs"), timeout=1)[0] == "DEADLINE_EXCEEDED"
-    harness.until("it to be gone", lambda: not [a for a in harness.processes().values() if "98765" in a], 20)
+    harness.until("it to be gone", lambda: not [a for a in harness.processes().values() if "98765" in a])
 
 
 def test_creation_that_is_canceled_leaves_nothing(api, daemon):
@@ -257,9 +257,9 @@ def test_creation_that_is_canceled_leaves_nothing(api, daemon):
         call = api.tasks.Create.later(container_id="early", rootfs=mounts)
         time.sleep(i * 0.005)
         call.cancel()
-        if harness.until("the end of it", settled, 20) == "task":
+        if harness.until("the end of it", settled) == "task":
             daemon.ctr("tasks", "rm", "-f", "early")
-            harness.until("the shim to end", lambda: not daemon.shims(), 20)
+            harness.until("the shim to end", lambda: not daemon.shims())
 
 
 # ---- shims ----
@@ -282,11 +282,11 @@ def test_shim_is_killed(api, daemon):
     wait = api.tasks.Wait.later(container_id="orphan")
     for shim in daemon.shims():
         os.kill(shim, signal.SIGKILL)
-    harness.until("its end to be told", lambda: "/tasks/delete" in topics, 20)
+    harness.until("its end to be told", lambda: "/tasks/delete" in topics)
     assert topics[-2:] == ["/tasks/exit", "/tasks/delete"]
-    harness.until("its processes to end", lambda: not harness.alive(pid) and not harness.alive(second), 20)
+    harness.until("its processes to end", lambda: not harness.alive(pid) and not harness.alive(second))
     assert refused(api.tasks.Get, container_id="orphan") == ("NOT_FOUND", "task orphan not found")
-    assert wait.exception(20).code().name in ("UNAVAILABLE", "NOT_FOUND", "UNKNOWN")
+    assert wait.exception(harness.SECONDS).code().name in ("UNAVAILABLE", "NOT_FOUND", "UNKNOWN")
     subscription.cancel()
     listener.join()
     api.tasks.Create(container_id="orphan", rootfs=api.snapshots.Mounts(snapshotter="overlayfs", key="orphan").mounts)
@@ -396,7 +396,7 @@ def test_connections_that_say_nothing(api, daemon):
     served(api)
     for s in open_ones:
         s.close()
-    harness.until("descriptors to be closed", lambda: evil.fd_count(daemon.process.pid) <= before, 20)
+    harness.until("descriptors to be closed", lambda: evil.fd_count(daemon.process.pid) <= before)
 
 
 def test_huge_messages(api):
@@ -427,7 +427,7 @@ def test_slow_subscriber(api):
     subscription = slow.events.stub.Subscribe(slow.events.Subscribe.request())
     big = any_pb2.Any(type_url="x", value=bytes(1 << 20))
     for _ in range(60):
-        api.events.Publish(topic="/a/b", event=big, timeout=10)
+        api.events.Publish(topic="/a/b", event=big)
     served(api)
     with pytest.raises(grpc.RpcError) as e:
         for _ in subscription:
@@ -444,7 +444,7 @@ def test_malformed_requests(api, daemon):
         call = channel.unary_unary(f"/containerd.services.{name}", request_serializer=bytes, response_deserializer=bytes)
         for data in (b"\xff" * 50, b"\x0a\xff\xff\xff\xff\x0f", b"\x0a" * 999, b"\x0a\x02\xff\xfe", b"\x12\x80\x80\x80\x80\x08", os.urandom(200)):
             try:
-                call(data, metadata=api.metadata(), timeout=10)
+                call(data, metadata=api.metadata(), timeout=harness.SECONDS)
             except grpc.RpcError as e:
                 seen.add(e.code().name)
     channel.close()

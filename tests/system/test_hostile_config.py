@@ -14,7 +14,7 @@ from harness import BIN
 class Start:
     """Runs containerd until it ends, or is ready and told to end."""
 
-    def __init__(self, directory, config, address=None, seconds=30):
+    def __init__(self, directory, config, address=None, seconds=harness.SECONDS):
         self.dir = directory
         (directory / "c.toml").write_text(config.replace("DIR", str(directory)))
         argv = [BIN / "containerd", "--config", directory / "c.toml", "--root", directory / "root", "--state", directory / "state",
@@ -60,7 +60,7 @@ def test_bad_configuration(tmp_path, case):
 
 def test_unreadable_configuration(tmp_path):
     for path in ("/nope.toml", tmp_path):
-        p = subprocess.run([BIN / "containerd", "--config", path], capture_output=True, text=True, timeout=30)
+        p = subprocess.run([BIN / "containerd", "--config", path], capture_output=True, text=True, timeout=90)
         assert p.returncode == 1 and str(path) in p.stderr
 
 
@@ -131,7 +131,7 @@ def test_second_daemon(tmp_path):
     try:
         for root in (d.root, tmp_path / "other"):
             p = subprocess.run([BIN / "containerd", "--config", d.config, "--root", root, "--state", f"{root}-state", "--address", d.address],
-                               capture_output=True, text=True, timeout=60)
+                               capture_output=True, text=True, timeout=90)
             last = p.stderr.splitlines()[-1]
             assert p.returncode == 1 and "another containerd is running" in last and str(d.address) in last
             assert d.ctr("namespaces", "ls").returncode == 0
@@ -140,7 +140,7 @@ def test_second_daemon(tmp_path):
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         harness.Lines(p).wait("waiting for the lock of .*meta.db")
         p.terminate()
-        p.wait(10)
+        p.wait(harness.SECONDS)
         assert d.ctr("namespaces", "ls").returncode == 0
     finally:
         d.close()

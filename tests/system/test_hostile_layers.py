@@ -227,7 +227,7 @@ def test_ten_gigabytes_of_zeros_take_no_room(api, daemon, reg):
     data = gzip.compress(head.tobuf(tarfile.GNU_FORMAT)) + member * 160 + gzip.compress(bytes(1024))
     largest = 0
 
-    call = api.pull_later(reg.image("t", [(data, OCI_LAYER + "+gzip", b"")], diff_ids=[NONE]), timeout=120)
+    call = api.pull_later(reg.image("t", [(data, OCI_LAYER + "+gzip", b"")], diff_ids=[NONE]), timeout=300)
     while not call.done():
         s = subprocess.run(["du", "-sk", daemon.root], capture_output=True, text=True).stdout.split()
         largest = max(largest, int(s[0]))
@@ -243,5 +243,5 @@ def test_ten_gigabytes_of_zeros_take_no_room(api, daemon, reg):
 def test_many_entries(api, reg):
     blocks = [item(f"d{i % 500}/f{i}")[0].tobuf(tarfile.GNU_FORMAT) for i in range(100_000)]
     many = b"".join(blocks) + bytes(1024)
-    api.pull(reg.image("t", [(gzip.compress(many, 1), OCI_LAYER + "+gzip", many)]), timeout=120)
+    api.pull(reg.image("t", [(gzip.compress(many, 1), OCI_LAYER + "+gzip", many)]), timeout=300)
     assert len(api.snapshot_keys()) == 1

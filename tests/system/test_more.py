@@ -28,7 +28,7 @@ def daemon(verifiers):
 [plugins."io.containerd.image-verifier.v1.bindir"]
   bin_dir = "{verifiers}"
   max_verifiers = 3
-  per_verifier_timeout = "3s"
+  per_verifier_timeout = "10s"
 """)
     d.start()
     yield d
@@ -68,7 +68,7 @@ class Restarted:
         self.ctr("containers", "label", self.name, f"{STATUS}=", check=False)
         # A start may be under way: then its task is there a moment later.
         until(f"{self.name} to go", lambda: self.ctr("tasks", "rm", "-f", self.name, check=False) and
-              self.ctr("containers", "rm", self.name, check=False).returncode == 0, 30)
+              self.ctr("containers", "rm", self.name, check=False).returncode == 0)
 
 
 @pytest.fixture
@@ -271,9 +271,9 @@ def store(stubs, daemon):
 def test_sandbox_records_are_shown_and_removed(ctr, store):
     stub, m, types = store
     sandbox = types.Sandbox(sandbox_id="pod1", labels={"app": "x"}, runtime=types.Sandbox.Runtime(name="io.containerd.runc.v2"))
-    made = stub.Create(m.StoreCreateRequest(sandbox=sandbox), metadata=NS, timeout=30).sandbox
+    made = stub.Create(m.StoreCreateRequest(sandbox=sandbox), metadata=NS, timeout=90).sandbox
     assert made.created_at.seconds > 0 and made.created_at == made.updated_at
-    stub.Create(m.StoreCreateRequest(sandbox=types.Sandbox(sandbox_id="pod2")), metadata=NS, timeout=30)
+    stub.Create(m.StoreCreateRequest(sandbox=types.Sandbox(sandbox_id="pod2")), metadata=NS, timeout=90)
     listed = ctr.out("sandboxes", "ls")
     assert listed.split("\n")[0].split() == ["ID", "CREATED", "RUNTIME"]
     assert ["pod1", "io.containerd.runc.v2"] in [[r[0], r[-1]] for r in rows(listed)] and "pod2" in listed
@@ -288,7 +288,7 @@ def test_sandbox_records_are_shown_and_removed(ctr, store):
 
 def test_sandbox_survives_the_daemon_and_stays_in_its_namespace(ctr, store, daemon):
     stub, m, types = store
-    stub.Create(m.StoreCreateRequest(sandbox=types.Sandbox(sandbox_id="kept")), metadata=NS, timeout=30)
+    stub.Create(m.StoreCreateRequest(sandbox=types.Sandbox(sandbox_id="kept")), metadata=NS, timeout=90)
     daemon.restart()
     assert [r[0] for r in rows(ctr.out("sandboxes", "ls"))] == ["kept"]
     assert rows(ctr.out("sandboxes", "ls", ns="other")) == []
@@ -338,37 +338,37 @@ def activation(mounts, daemon, name, **more):
 
 def test_mounts_are_activated_under_a_lease_and_go_with_it(mounts, daemon, ctr):
     stub, m, types, leases, lm = mounts
-    leases.Create(lm.CreateRequest(id="mounts"), metadata=NS, timeout=30)
+    leases.Create(lm.CreateRequest(id="mounts"), metadata=NS, timeout=90)
     request, made = activation(mounts, daemon, "m1", labels={"a": "b"})
-    info = stub.Activate(request, metadata=NS + [("containerd-lease", "mounts")], timeout=30).info
+    info = stub.Activate(request, metadata=NS + [("containerd-lease", "mounts")], timeout=90).info
     point = info.active[0].mount_point
     assert mounted(point) and os.path.isdir(made) and point.startswith(f"{daemon.state}/io.containerd.mount-manager.v1.bolt/t/")
     assert (info.system[0].type, info.system[0].source, list(info.system[0].options)) == ("bind", point, ["rbind"])
-    assert stub.Info(m.InfoRequest(name="m1"), metadata=NS, timeout=30).info.labels == {"a": "b"}
+    assert stub.Info(m.InfoRequest(name="m1"), metadata=NS, timeout=90).info.labels == {"a": "b"}
     with pytest.raises(grpc.RpcError) as e:
-        stub.Activate(request, metadata=NS, timeout=30)
+        stub.Activate(request, metadata=NS, timeout=90)
     assert e.value.code() == grpc.StatusCode.ALREADY_EXISTS
-    leases.Create(lm.CreateRequest(id="another"), metadata=NS, timeout=30)
-    leases.Delete(lm.DeleteRequest(id="another", sync=True), metadata=NS, timeout=30)  # a collection
+    leases.Create(lm.CreateRequest(id="another"), metadata=NS, timeout=90)
+    leases.Delete(lm.DeleteRequest(id="another", sync=True), metadata=NS, timeout=90)  # a collection
     assert mounted(point)
     daemon.restart()
-    assert mounted(point) and [x.info.name for x in stub.List(m.ListRequest(), metadata=NS, timeout=30, wait_for_ready=True)] == ["m1"]
-    leases.Delete(lm.DeleteRequest(id="mounts", sync=True), metadata=NS, timeout=30)
+    assert mounted(point) and [x.info.name for x in stub.List(m.ListRequest(), metadata=NS, timeout=90, wait_for_ready=True)] == ["m1"]
+    leases.Delete(lm.DeleteRequest(id="mounts", sync=True), metadata=NS, timeout=90)
     until("the mount to go", lambda: not mounted(point) and not os.path.exists(os.path.dirname(point)))
-    assert list(stub.List(m.ListRequest(), metadata=NS, timeout=30)) == []
+    assert list(stub.List(m.ListRequest(), metadata=NS, timeout=90)) == []
 
 
 def test_mounts_are_deactivated_by_name(mounts, daemon):
     stub, m, types, leases, lm = mounts
-    leases.Create(lm.CreateRequest(id="mounts2"), metadata=NS, timeout=30)
+    leases.Create(lm.CreateRequest(id="mounts2"), metadata=NS, timeout=90)
     request, _ = activation(mounts, daemon, "m2")
-    info = stub.Activate(request, metadata=NS + [("containerd-lease", "mounts2")], timeout=30).info
-    stub.Deactivate(m.DeactivateRequest(name="m2"), metadata=NS, timeout=30)
+    info = stub.Activate(request, metadata=NS + [("containerd-lease", "mounts2")], timeout=90).info
+    stub.Deactivate(m.DeactivateRequest(name="m2"), metadata=NS, timeout=90)
     assert not mounted(info.active[0].mount_point)
-    leases.Delete(lm.DeleteRequest(id="mounts2"), metadata=NS, timeout=30)
+    leases.Delete(lm.DeleteRequest(id="mounts2"), metadata=NS, timeout=90)
     for call, arg in [(stub.Info, m.InfoRequest(name="m2")), (stub.Deactivate, m.DeactivateRequest(name="m2"))]:
         with pytest.raises(grpc.RpcError) as e:
-            call(arg, metadata=NS, timeout=30)
+            call(arg, metadata=NS, timeout=90)
         assert e.value.code() == grpc.StatusCode.NOT_FOUND
 
 
@@ -377,5 +377,5 @@ def test_plain_mounts_are_not_for_the_manager(mounts):
     for call, arg in [(stub.Activate, m.ActivateRequest(name="plain", mounts=[types.Mount(type="bind", source="/tmp", options=["ro"])])),
                       (stub.Update, m.UpdateRequest())]:
         with pytest.raises(grpc.RpcError) as e:
-            call(arg, metadata=NS, timeout=30)
+            call(arg, metadata=NS, timeout=90)
         assert (e.value.code(), e.value.details()) == (grpc.StatusCode.UNIMPLEMENTED, "not implemented")

@@ -85,7 +85,7 @@ def apply(api, target, kind, data, payloads=None, ns="default", **kw):
     pathlib.Path(target).mkdir(exist_ok=True)
     return api.diff.Apply(api.diff_pb.ApplyRequest(
         diff=api.types.Descriptor(media_type=f"{TYPE}+{kind}", digest=digest, size=len(data)),
-        mounts=[api.mounts.Mount(type="bind", source=str(target), options=["rw", "rbind"])], payloads=payloads), metadata=md, **{"timeout": 60, **kw})
+        mounts=[api.mounts.Mount(type="bind", source=str(target), options=["rw", "rbind"])], payloads=payloads), metadata=md, **{"timeout": 180, **kw})
 
 
 def refused(api, target, kind, data, **kw):

@@ -121,7 +121,7 @@ def api(stubs, daemon):
 
 def fails(code, parts, call, *args, **kw):
     with pytest.raises(grpc.RpcError) as e:
-        r = call(*args, timeout=30, metadata=kw.pop("metadata", NS), **kw)
+        r = call(*args, timeout=90, metadata=kw.pop("metadata", NS), **kw)
         if hasattr(r, "__next__"):
             list(r)
     assert e.value.code() == code, e.value
@@ -198,7 +198,7 @@ def test_codes_and_texts_of_a_proxy_plugin_are_kept(api, snapshotter):
         fails(code, ["because of this"], api.snapshots.Prepare, prepare)
     api.snapshots.Prepare  # the daemon goes on
     snapshotter.fail.clear()
-    api.snapshots.Prepare(prepare, metadata=NS, timeout=30)
+    api.snapshots.Prepare(prepare, metadata=NS, timeout=90)
     api.snapshots.Remove(api.snapshots_pb.RemoveSnapshotRequest(snapshotter="plain", key="refused"), metadata=NS)
 
 
@@ -221,10 +221,10 @@ def test_updates_of_others_do_not_wait_for_a_slow_plugin(api, snapshotter, daemo
     pb, s = api.snapshots_pb, api.snapshots
     s.Prepare(pb.PrepareSnapshotRequest(snapshotter="plain", key="slow"), metadata=NS)
     asked, go = threading.Event(), threading.Event()
-    snapshotter.fail["Commit"] = lambda: (asked.set(), go.wait(60))
-    commit = s.Commit.future(pb.CommitSnapshotRequest(snapshotter="plain", name="slow-c", key="slow"), metadata=NS, timeout=90)
-    assert asked.wait(30)
-    daemon.ctr("namespaces", "create", "meanwhile", timeout=30)
+    snapshotter.fail["Commit"] = lambda: (asked.set(), go.wait(600))
+    commit = s.Commit.future(pb.CommitSnapshotRequest(snapshotter="plain", name="slow-c", key="slow"), metadata=NS, timeout=600)
+    assert asked.wait(90)
+    daemon.ctr("namespaces", "create", "meanwhile", timeout=90)
     assert not commit.done()
     go.set()
     commit.result()
@@ -233,7 +233,7 @@ def test_updates_of_others_do_not_wait_for_a_slow_plugin(api, snapshotter, daemo
 
 def test_call_ends_with_its_caller_though_the_plugin_hangs(api, snapshotter):
     asked, go = threading.Event(), threading.Event()
-    snapshotter.fail["Prepare"] = lambda: (asked.set(), go.wait(60))
+    snapshotter.fail["Prepare"] = lambda: (asked.set(), go.wait(600))
     begin = time.monotonic()
     with pytest.raises(grpc.RpcError) as e:
         api.snapshots.Prepare(api.snapshots_pb.PrepareSnapshotRequest(snapshotter="plain", key="hangs"), metadata=NS, timeout=2)
@@ -269,9 +269,9 @@ def test_plugin_that_was_started_anew_is_connected_to_again(api, snapshotter):
 
 def test_call_in_flight_fails_when_the_plugin_dies(api, snapshotter):
     asked, go = threading.Event(), threading.Event()
-    snapshotter.fail["Prepare"] = lambda: (asked.set(), go.wait(60))
+    snapshotter.fail["Prepare"] = lambda: (asked.set(), go.wait(600))
     call = api.snapshots.Prepare.future(api.snapshots_pb.PrepareSnapshotRequest(snapshotter="plain", key="dies"), metadata=NS, timeout=60)
-    assert asked.wait(30)
+    assert asked.wait(90)
     threading.Timer(0.5, go.set).start()
     snapshotter.stop()
     with pytest.raises(grpc.RpcError) as e:
@@ -367,7 +367,7 @@ def test_pull_goes_through_a_proxy_differ(daemon, differ, registry, workdir):
 
 def test_diff_service_asks_the_differs_in_order(api, differ, daemon):
     pb = api.diff_pb
-    made = api.diff.Diff(pb.DiffRequest(media_type=TURNED), metadata=NS, timeout=30).diff
+    made = api.diff.Diff(pb.DiffRequest(media_type=TURNED), metadata=NS, timeout=90).diff
     assert made.digest == proxies.digest_of(b"made")
     fails(grpc.StatusCode.UNIMPLEMENTED, ["application/unknown"], api.diff.Diff, pb.DiffRequest(media_type="application/unknown"))
 
@@ -460,7 +460,7 @@ def test_interrupted_ingest_is_resumed_in_a_proxy_store(stored, stubs):
 def test_proxy_store_that_is_down_is_unavailable_and_back_again(stored):
     daemon, content = stored
     content.stop()
-    failed = daemon.ctr("content", "ingest", "down", input="x", check=False, timeout=60)
+    failed = daemon.ctr("content", "ingest", "down", input="x", check=False)
     assert failed.returncode == 1 and "elsewhere" in failed.stderr and "content.sock" in failed.stderr, failed.stderr
     assert "UNKNOWN" not in failed.stderr
     content.start()

@@ -121,7 +121,7 @@ def test_pull_is_repeated_after_a_crash_in_the_middle(daemon, ctr, registry, wor
     ingest = daemon.root / "io.containerd.content.v1.content/ingest"
     until("bytes to arrive", lambda: p.poll() is not None or any(f.stat().st_size > 1 << 20 for f in ingest.glob("*/data")))
     daemon.kill()
-    p.wait(60)
+    p.wait(90)
     daemon.start()
     ctr("images", "pull", "--plain-http", ref)
     assert ctr.out("run", "--rm", ref, "after-crash", "sh", "-c", "ls / | grep -c '^f'") == "40\n"

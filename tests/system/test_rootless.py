@@ -33,7 +33,7 @@ def place():
 
 def rootless(place, ids, image):
     p = run([sys.executable, "-B", place / "tests/userns.py", ids, sys.executable, "-B", place / "tests/rootless_node.py", place / "node", image],
-            env={"CONTAINERD_BIN": str(place / "bin"), "HOME": str(place / "node")}, timeout=300)
+            env={"CONTAINERD_BIN": str(place / "bin"), "HOME": str(place / "node")}, timeout=600)
     return json.loads(p.stdout.splitlines()[-1])
 
 

@@ -168,7 +168,7 @@ def test_signals_to_ctr_reach_the_container(ctr, rt, image, name):
             lines.wait("^up$")
             p.send_signal(sig)
             lines.wait("^caught$")
-            assert p.wait(60) == 7
+            assert p.wait(90) == 7
         finally:
             p.kill()
             p.wait()

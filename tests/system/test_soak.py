@@ -70,7 +70,7 @@ def look(api):
     }
 
 
-def same_as(api, before, seconds=20):
+def same_as(api, before, seconds=harness.SECONDS):
     end = time.monotonic() + seconds
     while True:
         api.collect()
@@ -86,7 +86,7 @@ def same_as(api, before, seconds=20):
 
 def threads_calm(pid, at_most):
     """Threads that have nothing to do end after some seconds."""
-    harness.until("threads to end", lambda: len(os.listdir(f"/proc/{pid}/task")) <= at_most, 30)
+    harness.until("threads to end", lambda: len(os.listdir(f"/proc/{pid}/task")) <= at_most)
 
 
 def at_once(jobs):

@@ -55,7 +55,7 @@ def test_sockets_are_gone_while_calls_still_run(own, stubs):
     assert own.process.poll() is None
     gate.append(1)
     list(held)
-    assert own.process.wait(30) == 0
+    assert own.process.wait(90) == 0
     own.stop()
     api.channel.close()
 

@@ -243,7 +243,7 @@ class Work:
         parts = [m.WriteContentRequest(action=m.WRITE, ref=self.name("ref"), total=len(data), expected=digest, data=data[:1 << 20])]
         parts += [m.WriteContentRequest(action=m.WRITE, offset=i, data=data[i:i + (1 << 20)]) for i in range(1 << 20, len(data), 1 << 20)]
         parts += [m.WriteContentRequest(action=m.COMMIT, offset=len(data), expected=digest, labels={"containerd.io/gc.root": "1"})]
-        list(self.api.content.stub.Write(iter(parts), metadata=self.api.metadata(), timeout=60))
+        list(self.api.content.stub.Write(iter(parts), metadata=self.api.metadata(), timeout=180))
         self.digests.add(digest)
 
     def snapshot(self, touched):
@@ -290,7 +290,7 @@ class Work:
         api, todo = self.api, [(image.target.digest, image.target.size)]
         while todo:
             digest, size = todo.pop()
-            data = b"".join(p.data for p in api.content.Read(digest=digest, timeout=60))
+            data = b"".join(p.data for p in api.content.Read(digest=digest, timeout=180))
             assert len(data) == size and evil.sha(data) == digest, f"{image.name}: {digest} is damaged"
             if data[:1] == b"{":
                 document = json.loads(data)
@@ -363,13 +363,13 @@ def test_daemon_that_dies_at_any_moment_keeps_what_it_acknowledged(stubs, tmp_pa
                 assert e.code().name == "NOT_FOUND", e
         api.collect()
         assert (api.snapshot_keys(), api.digests()) == ([], [])
-        until("blobs to go", lambda: not list((d.root / "io.containerd.content.v1.content/blobs").rglob("*/*")), 20)
-        until("directories to go", lambda: not os.listdir(d.root / "io.containerd.snapshotter.v1.overlayfs/snapshots"), 20)
+        until("blobs to go", lambda: not list((d.root / "io.containerd.content.v1.content/blobs").rglob("*/*")))
+        until("directories to go", lambda: not os.listdir(d.root / "io.containerd.snapshotter.v1.overlayfs/snapshots"))
         d.stop()
         check_bolt(d)
         d.start()
         # Those too whose start was cut off together with the daemon.
-        until("shims to end", lambda: not d.shims(), 10)
+        until("shims to end", lambda: not d.shims())
     except BaseException:
         print("TEST_SEED", seed)
         raise

@@ -64,7 +64,7 @@ def test_exec_of_a_program_that_is_not_there_fails(ctr, sleeper):
 def test_many_execs_at_once(ctr, sleeper):
     started = [ctr.popen("tasks", "exec", "--exec-id", f"m{i}", sleeper, "echo", f"n{i}", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
                for i in range(8)]
-    results = [p.communicate(timeout=90) for p in started]
+    results = [p.communicate(timeout=180) for p in started]
     assert [r[0] for r in results] == [f"n{i}\n" for i in range(8)], results
 
 
@@ -105,7 +105,7 @@ def test_attach_shows_output_and_ends_with_the_containers_status(ctr, image, nam
     try:
         Lines(p).wait("^tick$")
         ctr("tasks", "kill", name)
-        assert p.wait(60) == 4
+        assert p.wait(90) == 4
     finally:
         p.kill()
         p.wait()
@@ -128,7 +128,7 @@ def test_containers_of_other_namespaces_are_not_seen(ctr, sleeper):
 def test_shim_ends_with_its_task(daemon, ctr, image, name):
     before = set(daemon.shims())
     ctr("run", "--rm", image, name, "true")
-    until("the shim to end", lambda: set(daemon.shims()) <= before, 20)
+    until("the shim to end", lambda: set(daemon.shims()) <= before)
 
 
 @pytest.fixture

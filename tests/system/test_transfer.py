@@ -118,10 +118,10 @@ def test_upper_layer_is_unpacked_while_a_lower_one_is_still_coming(parallel, sou
     source.hooks[sha(layers[0][0])] = lambda h: (source.hold(), False)[1]
     p = parallel.ctr.popen("images", "pull", "--plain-http", ref, stdout=subprocess.PIPE)
     label = f"layer ({sha(layers[1][0])[7:19]})"
-    Lines(p).wait(label.replace("(", r"\(").replace(")", r"\)") + ": extracting", 60)
+    Lines(p).wait(label.replace("(", r"\(").replace(")", r"\)") + ": extracting")
     source.hooks.clear()
     source.released.set()
-    assert p.wait(60) == 0
+    assert p.wait(90) == 0
     source.released.clear()
 
 
@@ -152,7 +152,7 @@ def store_request(api, ref, **fields):
 
 
 def transfer(api, request):
-    return api.transfer.stub.Transfer(request, metadata=api.metadata(), timeout=60)
+    return api.transfer.stub.Transfer(request, metadata=api.metadata(), timeout=180)
 
 
 def test_extra_references_name_the_image_and_go_with_it(api, source):
@@ -322,10 +322,10 @@ def test_part_that_is_missing_fails_the_pull_and_the_next_one_goes_on(parts, sou
     api = Api(stubs, parts, ns="lost")
     source.hooks[digest] = lambda h: h.answer(404) if h.headers["Range"].startswith("bytes=524288-") else False
     # The client's lease keeps what has come.
-    metadata = [*api.metadata(), ("containerd-lease", api.leases.Create(timeout=30).lease.id)]
+    metadata = [*api.metadata(), ("containerd-lease", api.leases.Create().lease.id)]
 
     def pull():
-        return api.transfer.stub.Transfer(api.pull_request(ref), metadata=metadata, timeout=60)
+        return api.transfer.stub.Transfer(api.pull_request(ref), metadata=metadata, timeout=180)
 
     code, words = refused(pull)
     assert code == "NOT_FOUND" and digest in words, words
