@@ -180,6 +180,10 @@ class Cri:
     def status(self, container_id):
         return self.ContainerStatus(container_id=container_id).status
 
+    def until_image(self, name):
+        """Until the CRI has heard of what another client brought."""
+        until(f"the image {name}", lambda: self.ImageStatus(image=self.pb.ImageSpec(image=name)).HasField("image"))
+
     def exited(self, container_id, seconds=None):
         """Its status once it has ended."""
         done = self.pb.CONTAINER_EXITED
@@ -191,7 +195,8 @@ class Cri:
     def log(self, container_id):
         """Lines of the log as (stream, tag, text)."""
         with open(self.status(container_id).log_path) as f:
-            return [tuple(line.rstrip("\n").split(" ", 3)[1:]) for line in f]
+            # The last one may be half written.
+            return [tuple(line.rstrip("\n").split(" ", 3)[1:]) for line in f if line.endswith("\n")]
 
 
 def fails(code, function, *args, **kw):
@@ -210,6 +215,8 @@ def load_image(daemon, layout, name):
     run(["skopeo", "--insecure-policy", "copy", "-q", f"oci:{layout}", f"oci-archive:{tar}:{name}"])
     daemon.ctr("images", "import", tar, ns="k8s.io")
     tar.unlink()
+    if getattr(daemon, "cri", None):
+        daemon.cri.until_image(name)
 
 
 @contextlib.contextmanager
@@ -220,8 +227,9 @@ def cri_daemon(stubs, layout, config="", start=True):
     try:
         d.network()
         d.start()
+        cri = Cri(d, stubs)
         load_image(d, layout, "docker.io/library/busybox:latest")
-        yield Cri(d, stubs), "docker.io/library/busybox:latest"
+        yield cri, "docker.io/library/busybox:latest"
     finally:
         try:
             d.close()

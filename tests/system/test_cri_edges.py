@@ -75,7 +75,7 @@ def test_image_that_another_client_brought_becomes_managed_and_keeps_its_labels(
     load_image(cri.daemon, busybox_layout, name)
     until("the image to be managed", lambda: (labels(cri, name) or {}).get(MANAGED) == "managed")
     i = cri.ImageStatus(image=cri.pb.ImageSpec(image=name)).image
-    assert labels(cri, i.id)[MANAGED] == "managed"
+    until("its other name to be managed", lambda: (labels(cri, i.id) or {}).get(MANAGED) == "managed")
     ctr("images", "label", name, "mine=1", ns="k8s.io")
     # A label that somebody takes away comes back, and nothing else is touched.
     ctr("images", "label", name, f"{MANAGED}=", ns="k8s.io")

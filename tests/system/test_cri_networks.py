@@ -60,8 +60,8 @@ def cri(request, stubs, busybox_layout, tmp_path):
         (d.net_d / f"{n}.conflist").write_text(json.dumps({"cniVersion": "1.0.0", "name": name, "plugins": [{"type": name}]}))
     try:
         d.start()
-        load_image(d, busybox_layout, "docker.io/library/busybox:latest")
         c = Cri(d, stubs)
+        load_image(d, busybox_layout, "docker.io/library/busybox:latest")
         c.place, c.serially = tmp_path, serially
         yield c
         d.clear()

@@ -105,8 +105,9 @@ BinaryName = '{gates.dir}/gated-runc'
         conf["plugins"].append({"type": "gate"})
         path.write_text(json.dumps(conf))
         d.start()
+        cri = Cri(d, stubs)
         load_image(d, busybox_layout, IMAGE)
-        yield Cri(d, stubs), gates
+        yield cri, gates
     finally:
         try:
             d.close()
