@@ -103,8 +103,12 @@ plugin_request_timeout = '1s'
                              "routes": [{"dst": "0.0.0.0/0"}]}}]
         if ports:
             plugins.append({"type": "portmap", "capabilities": {"portMappings": True}})
+        self.put_network(json.dumps({"cniVersion": "1.0.0", "name": f"crit{n}", "plugins": plugins}))
+
+    def put_network(self, text):
+        """Of a file that is being written the daemon would read a part, and have no network meanwhile."""
         path = self.net_d / "10-test.conflist"
-        path.with_suffix(".tmp").write_text(json.dumps({"cniVersion": "1.0.0", "name": f"crit{n}", "plugins": plugins}))
+        path.with_suffix(".tmp").write_text(text)
         path.with_suffix(".tmp").rename(path)
 
     def clear(self):

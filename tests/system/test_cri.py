@@ -41,7 +41,7 @@ def test_network_is_not_ready_without_configuration_and_follows_changes(cri):
     assert condition().reason == "NetworkPluginNotReady"
     assert "cni plugin not initialized" in fails(grpc.StatusCode.UNKNOWN, cri.run_pod, cri.pod("p"))
     assert not cri.ListPodSandbox().items
-    path.write_text(text)
+    cri.daemon.put_network(text)
     until("the network to be ready", lambda: condition().status)
 
 
@@ -103,7 +103,7 @@ def test_pod_that_fails_in_the_network_leaves_nothing(cri):
     good = path.read_text()
     bad = json.loads(good)
     bad["plugins"].append({"type": "portmap-that-is-not-there"})
-    path.write_text(json.dumps(bad))
+    cri.daemon.put_network(json.dumps(bad))
     until("the bad network to be loaded", lambda: "portmap-that-is-not-there" in cri.Status(verbose=True).info["cniconfig"])
     try:
         assert "portmap-that-is-not-there" in fails(grpc.StatusCode.UNKNOWN, cri.run_pod, cri.pod("p"))
@@ -111,7 +111,7 @@ def test_pod_that_fails_in_the_network_leaves_nothing(cri):
         assert "veth" not in run([*cri.daemon.netns.prefix(), "ip", "l"]).stdout
         assert not addresses(cri)  # the first plugin's are freed though the last one is missing
     finally:
-        path.write_text(good)
+        cri.daemon.put_network(good)
     until("the good network to be loaded", lambda: "portmap-that" not in cri.Status(verbose=True).info["cniconfig"])
     cri.run_pod(cri.pod("p"))
 
@@ -129,7 +129,7 @@ def test_address_that_a_failing_plugin_kept_is_freed_by_the_next_try(cri, tmp_pa
     bad["plugins"].append({"type": "portmap-that-is-not-there"})
     p = cri.run_pod(cri.pod("p"))
     assert len(addresses(cri)) == 1
-    path.write_text(json.dumps(bad))
+    cri.daemon.put_network(json.dumps(bad))
     until("the bad network to be loaded", lambda: "portmap-that-is-not-there" in cri.Status(verbose=True).info["cniconfig"])
     try:
         for i in range(2):
@@ -140,7 +140,7 @@ def test_address_that_a_failing_plugin_kept_is_freed_by_the_next_try(cri, tmp_pa
         cri.connect()
         assert "portmap-that-is-not-there" in fails(grpc.StatusCode.UNKNOWN, getattr(cri, call), pod_sandbox_id=p)
     finally:
-        path.write_text(good)
+        cri.daemon.put_network(good)
     until("the good network to be loaded", lambda: "portmap-that" not in cri.Status(verbose=True).info["cniconfig"])
     getattr(cri, call)(pod_sandbox_id=p)
     assert not addresses(cri)
@@ -278,7 +278,8 @@ def test_images_of_other_clients_are_seen(cri, image):
     assert not cri.ImageStatus(image=cri.pb.ImageSpec(image="nowhere/nothing:1")).HasField("image")
     cri.RemoveImage(image=cri.pb.ImageSpec(image="nowhere/nothing:1"))
     fs = cri.ImageFsInfo().image_filesystems
-    assert len(fs) == 1 and fs[0].fs_id.mountpoint.endswith("overlayfs") and fs[0].used_bytes.value > 0
+    assert len(fs) == 1 and fs[0].fs_id.mountpoint.endswith("overlayfs")
+    until("its room to be measured", lambda: cri.ImageFsInfo().image_filesystems[0].used_bytes.value > 0)
 
 
 def test_events_come_in_order_with_their_states(cri, image):
@@ -339,11 +340,12 @@ def test_addresses_of_pods_that_a_reboot_ended_are_freed(cri):
     assert ip in taken()
     cri.daemon.kill()
     os.kill(info["pid"], 9)
+    until("its shim to have seen the end", lambda: not os.path.exists(f"/proc/{info['pid']}"))
     run(["umount", info["cniResult"]["Interfaces"]["eth0"]["Sandbox"]])
     cri.daemon.start()
     cri.connect()
-    s = cri.PodSandboxStatus(pod_sandbox_id=p).status
-    assert s.state == cri.pb.SANDBOX_NOTREADY and s.network.ip == ""
+    s = until("the pod not to be ready", lambda: (s := cri.PodSandboxStatus(pod_sandbox_id=p).status).state == cri.pb.SANDBOX_NOTREADY and s)
+    assert s.network.ip == ""
     for _ in range(2):
         cri.StopPodSandbox(pod_sandbox_id=p)
     assert ip not in taken()

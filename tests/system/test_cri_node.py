@@ -139,12 +139,12 @@ def test_pod_cidr_makes_a_network_only_when_there_is_none(cri, place):
     cidr("")
     assert not ready()
     cidr("10.88.0.0/24,fd00:88::/64")
-    assert ready()
+    until("the network", ready)
     ipam = json.loads((net_d / "10-containerd-net.conflist").read_text())["plugins"][0]["ipam"]
     assert ipam["ranges"] == [[{"subnet": "10.88.0.0/24"}], [{"subnet": "fd00:88::/64"}]]
     assert [r["dst"] for r in ipam["routes"]] == ["0.0.0.0/0", "::/0"]
     (net_d / "10-containerd-net.conflist").unlink()
-    other.write_text(text)
+    cri.daemon.put_network(text)
     until("the network", lambda: json.loads(cri.Status(verbose=True).info["cniconfig"])["Networks"] and
           json.loads(cri.Status(verbose=True).info["cniconfig"])["Networks"][0]["Config"]["Name"] != "tmpl")
 
@@ -152,7 +152,7 @@ def test_pod_cidr_makes_a_network_only_when_there_is_none(cri, place):
 def test_checkpoint_is_an_archive_of_all_that_is_needed(cri, image, place):
     conf = cri.pod("p")
     pod = cri.run_pod(conf)
-    k = cri.start(pod, conf, cri.container("k", image, ["/bin/sh", "-c", "echo said; echo changed > /here; sleep 1000"]))
+    k = cri.start(pod, conf, cri.container("k", image, ["/bin/sh", "-c", "echo changed > /here; echo said; sleep 1000"]))
     until("the output", lambda: cri.log(k))
     where = place / "k.tar"
     cri.CheckpointContainer(container_id=k, location=str(where))

@@ -41,7 +41,13 @@ def test_inspect_and_remove_take_names_and_ids(cri, image):
 def test_logs_of_a_container_by_name_id_or_pod(cri, image):
     conf = cri.pod("p")
     pod = cri.run_pod(conf)
-    k = cri.start(pod, conf, cri.container("k", image, ["/bin/sh", "-c", "echo one; sleep 0.3; echo two >&2; sleep 0.3; echo three; printf part"]))
+    # The order of two streams is that in which they are read.
+    wait = lambda name: f"until [ -e /{name} ]; do sleep 0.05; done"
+    script = f"echo one; {wait('a')}; echo two >&2; {wait('b')}; echo three; printf part"
+    k = cri.start(pod, conf, cri.container("k", image, ["/bin/sh", "-c", script]))
+    for n, name in enumerate("ab"):
+        until("the line before", lambda: len(cri.log(k)) > n)
+        cri.ExecSync(container_id=k, cmd=["touch", f"/{name}"])
     cri.exited(k)
     ctr = cri.daemon.ctr
     for name in ("k", k, k[:12], "p"):

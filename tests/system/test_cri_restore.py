@@ -76,7 +76,7 @@ def taken(cri_and_image, place):
     cri, image = cri_and_image
     conf = cri.pod("first")
     pod = cri.run_pod(conf)
-    k = cri.start(pod, conf, cri.container("k", image, ["/bin/sh", "-c", "echo said; echo changed > /here; rm /bin/ls; sleep 1000"]))
+    k = cri.start(pod, conf, cri.container("k", image, ["/bin/sh", "-c", "echo changed > /here; rm /bin/ls; echo said; sleep 1000"]))
     until("the output", lambda: cri.log(k))
     where = place / "k.tar"
     cri.CheckpointContainer(container_id=k, location=str(where))

@@ -57,7 +57,10 @@ def sh(cri, container_id, script):
 
 
 def process_status(cri, k):
-    text = pathlib.Path(f"/proc/{cri.verbose(k)['pid']}/status").read_text()
+    """Once it is its own program's: a start is over a moment before."""
+    pid = cri.verbose(k)["pid"]
+    until("the program", lambda: b"sleep" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes())
+    text = pathlib.Path(f"/proc/{pid}/status").read_text()
     return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
 
 

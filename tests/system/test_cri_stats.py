@@ -61,8 +61,8 @@ def test_running_container_has_cpu_memory_and_writable_layer(cri, image):
     def rated():
         s = cri.ContainerStats(container_id=k[:12]).stats
         return s if s.cpu.HasField("usage_nano_cores") else None
-    s = until("a rate", rated)
-    assert 10_000_000 < s.cpu.usage_nano_cores.value < 1_500_000_000
+    # Of a moment in which others had the processors it is small.
+    until("the rate of who is busy", lambda: (s := rated()) and 10_000_000 < s.cpu.usage_nano_cores.value < 1_500_000_000)
     layer = until("the layer to be measured", lambda: (l := cri.ContainerStats(container_id=k).stats.writable_layer).used_bytes.value >= 300000 and l)
     assert layer.inodes_used.value >= 2 and layer.timestamp > 0
     assert layer.fs_id.mountpoint == str(cri.daemon.root / "io.containerd.snapshotter.v1.overlayfs")
@@ -121,7 +121,8 @@ def test_pod_counts_its_group_its_network_and_its_processes(parent, cri, image):
     two = cri.start(p, conf, cri.container("two", image, ("sleep", "1002")))
     pid = cri.verbose(one)["pid"]
     until("its processes", lambda: cri.PodSandboxStats(pod_sandbox_id=p).stats.linux.process.process_count.value == 4)
-    run(["nsenter", "-t", str(pid), "-n", "ping", "-c", "3", "-i", "0.2", cri.PodSandboxStatus(pod_sandbox_id=p).status.network.ip], check=False)
+    gateway = cri.PodSandboxStatus(pod_sandbox_id=p).status.network.ip.rpartition(".")[0] + ".1"
+    run(["nsenter", "-t", str(pid), "-n", "ping", "-c", "1", gateway], check=False)
     s = cri.PodSandboxStats(pod_sandbox_id=p).stats
     assert s.attributes.id == p and s.attributes.metadata.name == "p" and s.attributes.labels == {"x": "y"}
     assert {c.attributes.id for c in s.linux.containers} == {one, two}
@@ -218,7 +219,7 @@ def test_metrics_have_their_described_labels_and_true_values(cri, image):
         (c,) = pod.container_metrics
         return pod, c, {(m.name, *m.label_values[5:]): m.value.value for m in c.metrics}
 
-    pod, c, values = until("its processes", lambda: (v := collect())[2].get(("container_processes",)) == 3 and v)
+    pod, c, values = until("its processes and the server's socket", lambda: (v := collect())[2].get(("container_processes",)) == 3 and v[2][("container_sockets",)] >= 1 and v)
     assert pod.pod_sandbox_id == p and c.container_id == k and created
     assert all(len(m.label_values) == keys[m.name] for m in [*pod.metrics, *c.metrics])
     assert list(c.metrics[0].label_values) == ["p", "test", "c", k, image]
@@ -228,7 +229,7 @@ def test_metrics_have_their_described_labels_and_true_values(cri, image):
     assert {n for n, *_ in values} >= {n for n in keys if "_network_" not in n and "_fs_reads" not in n and "_fs_writes" not in n and "_blkio_" not in n}
     assert values[("container_spec_memory_limit_bytes",)] == 64 << 20
     assert values[("container_spec_cpu_shares",)] == 512 and values[("container_spec_cpu_period",)] == 100000
-    assert values[("container_threads",)] == 3 and values[("container_sockets",)] >= 1
+    assert values[("container_threads",)] == 3
     assert values[("container_file_descriptors",)] >= 3 * 3 + 1
     assert values[("container_memory_failures_total", "pgfault", "hierarchy")] >= values[("container_memory_failures_total", "pgfault", "container")] > 0
     assert 0 <= time.time() - values[("container_start_time_seconds",)] < 120
@@ -297,12 +298,12 @@ def test_metrics_server_counts_networks_pulls_and_lost_events(cri, image):
     good = path.read_text()
     bad = json.loads(good)
     bad["plugins"][0]["ipam"]["type"] = "nowhere-to-be-found"
-    path.write_text(json.dumps(bad))
+    cri.daemon.put_network(json.dumps(bad))
     try:
         until("the bad network", lambda: "nowhere-to-be-found" in cri.Status(verbose=True).info["cniconfig"])
         fails(grpc.StatusCode.UNKNOWN, cri.run_pod, cri.pod("q"))
     finally:
-        path.write_text(good)
+        cri.daemon.put_network(good)
         until("the good network", lambda: "nowhere-to-be-found" not in cri.Status(verbose=True).info["cniconfig"])
     assert grown('network_plugin_operations_errors_total_total{operation_type="set_up_pod"}') == 1
     # Nobody answers there.

@@ -494,7 +494,7 @@ def test_a_front_that_dies_costs_its_streams_only(cri, k, ns):
         try:
             c = Spdy(ns, sh(cri, k, "echo again")).open_command("stdout", "stderr")
             return exit_code(c.status()) == 0
-        except OSError:
+        except (OSError, EOFError, ValueError, Refused, grpc.RpcError):  # as far as the next one has come
             return False
     assert fronts
     until("the next front", served)
@@ -503,7 +503,7 @@ def test_a_front_that_dies_costs_its_streams_only(cri, k, ns):
 TLS = """
 [plugins.'io.containerd.grpc.v1.cri']
 stream_server_address = '0.0.0.0'
-stream_idle_timeout = '2s'
+stream_idle_timeout = '10s'
 enable_tls_streaming = true
 """
 
@@ -521,7 +521,7 @@ def test_tls_a_wildcard_address_and_idle_streams(stubs, busybox_layout):
         c = client_of("websocket", ns, sh(cri, k, "cat", stdin=True), [])
         c.write(0, "x")
         c.until(1, "x")
-        c.until_closed(20)  # nothing moves
+        c.until_closed()  # nothing moves
 
 
 def test_a_certificate_of_ones_own(stubs, busybox_layout, tmp_path):
