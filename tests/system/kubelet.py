@@ -16,7 +16,7 @@ import grpc
 
 RELIST = 1.0  # seconds, as the kubelet's
 BACKOFF, BACKOFF_MAX = 0.5, 4.0  # the kubelet's are 10 s and 5 min
-PROBE_PERIOD, PROBE_TIMEOUT, PROBE_FAILURES = 0.5, 5, 2
+PROBE_PERIOD, PROBE_TIMEOUT, PROBE_FAILURES = 0.5, 60, 2
 LOG_MAX = 20_000  # bytes; then it is rotated
 # What a call may end with while there is no daemon, or it has just begun.
 GONE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
@@ -71,7 +71,8 @@ class Seen:
     """All that was ever said of a container."""
 
     def __init__(self):
-        self.state, self.exit, self.events, self.unsure = -1, None, [], False
+        self.told, self.noted = -1, []  # the state by the latest event; (monotonic time, state) whenever it went on
+        self.exit, self.events, self.unsure = None, [], False
 
 
 class Kubelet:
@@ -179,13 +180,18 @@ class Kubelet:
 
     # ---- the watch ----
 
-    def note_state(self, k, state, source):
-        """States only go forward."""
+    def note_state(self, k, state, source, asked=None):
+        """States only go forward: from event to event, and in an answer from all that was known when it was asked for. An event that is
+        heard late may well be older than an answer."""
         with self.lock:
             s = self.seen[k]
-            if state < s.state:
-                self.complain(f"{source}: container {k[:8]} went from state {s.state} back to {state}")
-            s.state = max(s.state, state)
+            known = s.told if asked is None else max((v for t, v in s.noted if t < asked), default=-1)
+            if state < known:
+                self.complain(f"{source}: container {k[:8]} went from state {known} back to {state}")
+            if asked is None:
+                s.told = max(s.told, state)
+            if not s.noted or state > s.noted[-1][1]:
+                s.noted.append((time.monotonic(), state))
 
     def note_exit(self, status, source):
         with self.lock:
@@ -214,7 +220,7 @@ class Kubelet:
             for k in containers:
                 if k.pod_sandbox_id not in pods and k.pod_sandbox_id not in self.removing:
                     self.complain(f"relist: container {k.id[:8]} has no pod")
-                self.note_state(k.id, k.state, "relist")
+                self.note_state(k.id, k.state, "relist", begun)
         for k in containers:
             if k.state == self.pb.CONTAINER_EXITED:
                 with contextlib.suppress(grpc.RpcError):  # removed meanwhile, or no daemon
@@ -231,7 +237,7 @@ class Kubelet:
 
     def check_pod(self, p):
         """One answer has the pod and all its containers, and its time."""
-        before = time.time_ns()
+        before, asked = time.time_ns(), time.monotonic()
         try:
             r = self.cri.PodSandboxStatus(pod_sandbox_id=p.id)
         except grpc.RpcError:
@@ -239,7 +245,7 @@ class Kubelet:
         if not before - 10**9 < r.timestamp < time.time_ns() + 10**9:
             self.complain("pod status without its time")
         for s in r.containers_statuses:
-            self.note_state(s.id, s.state, "pod status")
+            self.note_state(s.id, s.state, "pod status", asked)
             if s.state == self.pb.CONTAINER_EXITED:
                 self.note_exit(s, "pod status")
         if r.status.state == self.pb.SANDBOX_READY and not r.status.network.ip:
@@ -256,8 +262,8 @@ class Kubelet:
                     break
         finally:
             with self.lock:
-                for s in self.seen.values():  # events may be missing from here on
-                    s.unsure = s.unsure or self.pb.CONTAINER_DELETED_EVENT not in s.events
+                for s in self.seen.values():  # events may be missing from here on, or come again
+                    s.unsure, s.told = s.unsure or self.pb.CONTAINER_DELETED_EVENT not in s.events, -1
 
     def event(self, e):
         pb, k, kind = self.pb, e.container_id, e.container_event_type
@@ -285,6 +291,11 @@ class Kubelet:
         if least is not None and (not own or own[0] < least):
             self.complain(f"event {kind} of {k[:8]} with its state {own}")
         self.wake()
+
+    def whole(self):
+        """How many were heard of from their begin to their end."""
+        with self.lock:
+            return sum(not s.unsure and k in self.removed and k in self.created and self.pb.CONTAINER_DELETED_EVENT in s.events for k, s in self.seen.items())
 
     def check_events(self):
         """At the end: those of whom nothing can have been missed have all their events."""
@@ -435,22 +446,23 @@ class Kubelet:
     # ---- probes ----
 
     def probe(self, pod, c, i):
-        failures = 0
+        failures, healthy = 0, False
 
         def once():
-            nonlocal failures
+            nonlocal failures, healthy
             if pod.deleted:
                 w.over = True
                 return
             try:
                 r = self.cri.ExecSync(container_id=i, cmd=["/bin/sh", "-c", c.liveness], timeout=PROBE_TIMEOUT)
-                failures = failures + 1 if r.exit_code else 0
+                healthy = healthy or r.exit_code == 0
+                failures = failures + 1 if r.exit_code and healthy else 0  # as with a startup probe
                 self.probes += 1
             except grpc.RpcError as e:
                 if e.code() in GONE:
                     return
                 # Perhaps it has just ended, and that is not told yet.
-                until = time.monotonic() + 5
+                until = time.monotonic() + 60
                 while time.monotonic() < until and not w.over:
                     w.over = self.over.wait(0.05) or i in self.removing or self.state_of(i) != self.pb.CONTAINER_RUNNING
                 if w.over:
@@ -472,26 +484,31 @@ class Kubelet:
 
     # ---- the rest ----
 
+    def uncounted(self):
+        only = self.pb.ContainerFilter(state=self.pb.ContainerStateValue(state=self.pb.CONTAINER_RUNNING))
+        running = {k.id for k in self.cri.ListContainers(filter=only).containers}
+        return running - {s.attributes.id for s in self.cri.ListContainerStats().stats if s.HasField("cpu") and s.HasField("memory")}
+
+    def lasting(self, what):
+        """Of a set what stays in it."""
+        left, end = what(), time.monotonic() + 20
+        while left and time.monotonic() < end:
+            if self.over.wait(0.5):
+                return set()
+            left &= what()
+        return left
+
     def lacking(self):
         return {p.attributes.id for p in self.cri.ListPodSandboxStats().stats
                 if not p.attributes.labels.get("io.kubernetes.pod.uid") or not p.linux.HasField("cpu")}
 
     def stats(self):
         pb = self.pb
-        only = pb.ContainerFilter(state=pb.ContainerStateValue(state=pb.CONTAINER_RUNNING))
-        for last in (False, True):  # one that has just ended still counts as running for a moment
-            before = {k.id for k in self.cri.ListContainers(filter=only).containers}
-            counted = {s.attributes.id for s in self.cri.ListContainerStats().stats if s.HasField("cpu") and s.HasField("memory")}
-            missing = before - counted
-            if not missing or self.over.wait(2):
-                break
-            missing &= {k.id for k in self.cri.ListContainers(filter=only).containers}
-            if last and missing:
-                self.complain(f"stats: containers {missing} run and have none")
-        lacking = self.lacking()
-        if lacking and not self.over.wait(2):  # likewise
-            for pod in lacking & self.lacking():
-                self.complain(f"stats: pod {pod[:8]} lacks its labels or its processor time")
+        # One that has just ended still counts as running for a moment.
+        for i in self.lasting(self.uncounted):
+            self.complain(f"stats: container {i[:8]} runs and has none")
+        for i in self.lasting(self.lacking):
+            self.complain(f"stats: pod {i[:8]} lacks its labels or its processor time")
         if len({m.pod_sandbox_id for m in self.cri.ListPodSandboxMetrics().pod_metrics} - self.created.keys()) > len(self.pods):
             self.complain("metrics of pods that nobody made")
         if not self.cri.ImageFsInfo().image_filesystems:

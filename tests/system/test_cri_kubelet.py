@@ -55,7 +55,7 @@ def running(kubelet, pod, name, attempt):
 
 def test_a_node_from_its_first_pod_to_its_last(node):
     cri, pb = node.cri, node.pb
-    web = node.run(Pod("web", grace=20, init=[C("first", "echo first$ATTEMPT >> /vol/order; [ -e /vol/tried ] || ! touch /vol/tried"), C("second", "echo second >> /vol/order")],
+    web = node.run(Pod("web", grace=90, init=[C("first", "echo first$ATTEMPT >> /vol/order; [ -e /vol/tried ] || ! touch /vol/tried"), C("second", "echo second >> /vol/order")],
                        containers=[C("server", SERVER, liveness="test -e /vol/healthy", pre_stop="echo stopping >> /vol/pre", memory=64 << 20),
                                    C("side", f"NAME=side; {COUNT}")]))
     crash = node.run(Pod("crash", containers=[C("c", "echo again; exit 1")]))
@@ -66,7 +66,7 @@ def test_a_node_from_its_first_pod_to_its_last(node):
     # Init containers in their order, again until they succeed; restarts by their policy, with growing pauses.
     server = wait(node, "the server", lambda: running(node, web, "server", 0))
     wait(node, "the order", lambda: (node.volume(web) / "order").read_text() == "first0\nfirst1\nsecond\nserver0\n")
-    wait(node, "three crashes", lambda: node.find(crash, "c").metadata.attempt >= 2)
+    wait(node, "three crashes", lambda: (k := node.find(crash, "c")) and k.metadata.attempt >= 2)
     wait(node, "the job to be done", lambda: (k := node.find(job, "c")) and k.metadata.attempt == 2 and k.state == pb.CONTAINER_EXITED)
     wait(node, "the one to be done", lambda: (k := node.find(once, "c")) and k.state == pb.CONTAINER_EXITED and cri.status(k.id).exit_code == 3)
 
@@ -78,7 +78,8 @@ def test_a_node_from_its_first_pod_to_its_last(node):
     assert (s.resources.linux.memory_limit_in_bytes, s.resources.linux.cpu_shares, s.state) == (96 << 20, 204, pb.CONTAINER_RUNNING)
 
     # A daemon that is killed while a container ends, and while others are made. The others do not notice.
-    side = running(node, web, "side", 0)
+    side = wait(node, "its neighbour", lambda: running(node, web, "side", 0))
+    wait(node, "some to be gone, and told of", lambda: node.whole() >= 5)
     cri.daemon.kill()
     (node.volume(web) / "stop-side").touch()
     until("the container to take its leave", lambda: not (node.volume(web) / "stop-side").exists())
@@ -102,13 +103,16 @@ def test_a_node_from_its_first_pod_to_its_last(node):
 
     # And killed at moments that nobody chose.
     for i in range(3):
-        wait(node, "a crash", lambda: node.find(crash, "c").state == pb.CONTAINER_EXITED)
-        wait(node, "the next", lambda: node.find(crash, "c").state != pb.CONTAINER_EXITED)
+        last = wait(node, "a crash", lambda: (k := node.find(crash, "c")) and k.state == pb.CONTAINER_EXITED and k)
+        wait(node, "the next", lambda: (k := node.find(crash, "c")) and (k.state != pb.CONTAINER_EXITED or k.id != last.id))
         cri.daemon.kill()
         cri.daemon.start()
     wait(node, "a relist", lambda: (n := node.relists) and until("the next", lambda: node.relists > n + 1))
     assert node.find(web, "server").id == later.id and node.find(job, "c").metadata.attempt == 2
     assert len([k for k in node.view[1] if k.labels["io.kubernetes.container.name"] == "c" and k.state == pb.CONTAINER_RUNNING]) <= 2
+
+    wait(node, "probes, relists and rotated logs", lambda: node.probes >= 5 and node.relists >= 10 and node.rotated)
+    wait(node, "a hundred lines", lambda: len(node.log(later.id, cri.status(later.id).log_path).splitlines()) > 100)
 
     # Everything ends: gracefully, or by force when its time is over.
     wait(node, "the stubborn one", lambda: (node.volume(stubborn) / "up").exists() and running(node, stubborn, "c", 0))
@@ -163,6 +167,7 @@ def test_images_are_pulled_with_a_secret_and_removed_when_the_disk_fills(node, t
         fails(grpc.StatusCode.UNAUTHENTICATED, cri.PullImage, image=spec)
         fails(grpc.StatusCode.UNAUTHENTICATED, cri.PullImage, image=spec, auth=pb.AuthConfig(username=USER, password="wrong"))
         used = lambda: cri.ImageFsInfo().image_filesystems[0].used_bytes.value
+        until("the node's own image to be counted", lambda: used() > 1 << 20)
         before = used()
         i = cri.PullImage(image=spec, auth=pb.AuthConfig(username=USER, password=PASSWORD)).image_ref
         assert i.startswith("sha256:") and cri.ImageStatus(image=spec).image.id == i == cri.ImageStatus(image=pb.ImageSpec(image=i)).image.id
