@@ -12,7 +12,7 @@ import uuid
 
 import grpc
 
-from harness import Daemon, run, until
+from harness import Daemon, processes, run, until
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
@@ -87,7 +87,8 @@ class NsDaemon(Daemon):
 socket_path = '{self.nri}/nri.sock'
 plugin_path = '{self.nri}/plugins'
 plugin_config_path = '{self.nri}/conf.d'
-plugin_request_timeout = '1s'
+plugin_request_timeout = '10s'
+plugin_registration_timeout = '60s'
 """
         self.config.write_text("version = 3\n" + text)
         self.program = self.containerd
@@ -110,6 +111,11 @@ plugin_request_timeout = '1s'
         path = self.net_d / "10-test.conflist"
         path.with_suffix(".tmp").write_text(text)
         path.with_suffix(".tmp").rename(path)
+
+    def kill(self):
+        """Plugins of the network that it had begun outlive it: what they have not taken yet the next daemon cannot give back."""
+        super().kill()
+        until("plugins of the network to end", lambda: not [a for a in processes().values() if a and a[0].startswith("/usr/lib/cni/")])
 
     def clear(self):
         """Removes what tests have left, the way a kubelet would."""
