@@ -261,7 +261,8 @@ def test_leases_hold_resources_until_deleted(api):
 def test_snapshots_are_prepared_committed_and_removed(api):
     m = api.snapshots_pb
     who = {"snapshotter": "overlayfs"}
-    mounts = api.snapshots.Prepare(m.PrepareSnapshotRequest(key="k1", **who), metadata=NS, timeout=SECONDS).mounts
+    kept = {**who, "labels": {"containerd.io/gc.root": "1"}}
+    mounts = api.snapshots.Prepare(m.PrepareSnapshotRequest(key="k1", **kept), metadata=NS, timeout=SECONDS).mounts
     assert [(x.type, list(x.options)) for x in mounts] == [("bind", ["rw", "rbind"])]
     fails(EXISTS, 'snapshot "k1": already exists', api.snapshots.Prepare, m.PrepareSnapshotRequest(key="k1", **who), metadata=NS)
     fails(INVALID, "is not committed snapshot", api.snapshots.Prepare, m.PrepareSnapshotRequest(key="k2", parent="k1", **who), metadata=NS)
@@ -269,9 +270,9 @@ def test_snapshots_are_prepared_committed_and_removed(api):
     fails(INVALID, "snapshotter not loaded: none", api.snapshots.Prepare, m.PrepareSnapshotRequest(key="k", snapshotter="none"), metadata=NS)
     commit = m.CommitSnapshotRequest(name="s1", key="k1", labels={"containerd.io/gc.root": "1"}, **who)
     api.snapshots.Commit(commit, metadata=NS, timeout=SECONDS)
-    mounts = api.snapshots.Prepare(m.PrepareSnapshotRequest(key="k2", parent="s1", **who), metadata=NS, timeout=SECONDS).mounts
+    mounts = api.snapshots.Prepare(m.PrepareSnapshotRequest(key="k2", parent="s1", **kept), metadata=NS, timeout=SECONDS).mounts
     assert mounts[0].type == "overlay" and [o.split("=")[0] for o in mounts[0].options][:3] == ["workdir", "upperdir", "lowerdir"]
-    mounts = api.snapshots.View(m.ViewSnapshotRequest(key="v1", parent="s1", **who), metadata=NS, timeout=SECONDS).mounts
+    mounts = api.snapshots.View(m.ViewSnapshotRequest(key="v1", parent="s1", **kept), metadata=NS, timeout=SECONDS).mounts
     assert (mounts[0].type, list(mounts[0].options)) == ("bind", ["ro", "rbind"])
     fails(PRECONDITION, "cannot remove snapshot with child", api.snapshots.Remove, m.RemoveSnapshotRequest(key="s1", **who), metadata=NS)
     listed = {i.name: m.Kind.Name(i.kind) for r in api.snapshots.List(m.ListSnapshotsRequest(**who), metadata=NS, timeout=SECONDS) for i in r.info}
