@@ -281,11 +281,17 @@ def workers(daemon, role=None):
     return [c for c in children(daemon.process.pid) if (role or "containerd-worker") in processes().get(c, [])]
 
 
+def idle(daemon):
+    """Until helpers of what is over have ended."""
+    harness.until("workers to end", lambda: not [c for c in children(daemon.process.pid) if "front" not in processes().get(c, [])])
+
+
 class Gone:
     """Compares a daemon's processes, mounts, descriptors and directories with what they were."""
 
     def __init__(self, api):
         self.api, self.daemon = api, api.daemon
+        idle(self.daemon)
         self.before = self.look()
 
     def look(self):
