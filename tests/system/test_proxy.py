@@ -6,7 +6,6 @@ import os
 import pathlib
 import tarfile
 import threading
-import time
 
 import grpc
 import pytest
@@ -16,6 +15,7 @@ import proxies
 from harness import Daemon, rows, until
 
 NS = [("containerd-namespace", "default")]
+ROOT = {"containerd.io/gc.root": "1"}  # what has none may be collected at any time
 TURNED = proxies.Differ.MEDIA_TYPE
 
 
@@ -191,7 +191,7 @@ def test_every_method_reaches_the_proxy_snapshotter(api, snapshotter):
 
 
 def test_codes_and_texts_of_a_proxy_plugin_are_kept(api, snapshotter):
-    prepare = api.snapshots_pb.PrepareSnapshotRequest(snapshotter="plain", key="refused")
+    prepare = api.snapshots_pb.PrepareSnapshotRequest(snapshotter="plain", key="refused", labels=ROOT)
     for code in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.OUT_OF_RANGE,
                  grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE):
         snapshotter.fail["Prepare"] = (code, "because of this")
@@ -204,13 +204,13 @@ def test_codes_and_texts_of_a_proxy_plugin_are_kept(api, snapshotter):
 
 def test_failed_commit_leaves_the_snapshot_as_it_was(api, snapshotter):
     pb, s = api.snapshots_pb, api.snapshots
-    s.Prepare(pb.PrepareSnapshotRequest(snapshotter="plain", key="stays"), metadata=NS)
+    s.Prepare(pb.PrepareSnapshotRequest(snapshotter="plain", key="stays", labels=ROOT), metadata=NS)
     snapshotter.fail["Commit"] = (grpc.StatusCode.INTERNAL, "no room")
     fails(grpc.StatusCode.INTERNAL, ["no room"], s.Commit, pb.CommitSnapshotRequest(snapshotter="plain", name="stays-c", key="stays"))
     assert s.Stat(pb.StatSnapshotRequest(snapshotter="plain", key="stays"), metadata=NS).info.kind == pb.ACTIVE
     snapshotter.fail.clear()
-    s.Commit(pb.CommitSnapshotRequest(snapshotter="plain", name="stays-c", key="stays"), metadata=NS)
-    s.Prepare(pb.PrepareSnapshotRequest(snapshotter="plain", key="stays"), metadata=NS)
+    s.Commit(pb.CommitSnapshotRequest(snapshotter="plain", name="stays-c", key="stays", labels=ROOT), metadata=NS)
+    s.Prepare(pb.PrepareSnapshotRequest(snapshotter="plain", key="stays", labels=ROOT), metadata=NS)
     fails(grpc.StatusCode.ALREADY_EXISTS, ["stays-c"], s.Commit,
           pb.CommitSnapshotRequest(snapshotter="plain", name="stays-c", key="stays"))
     for key in ("stays", "stays-c"):
@@ -219,10 +219,10 @@ def test_failed_commit_leaves_the_snapshot_as_it_was(api, snapshotter):
 
 def test_updates_of_others_do_not_wait_for_a_slow_plugin(api, snapshotter, daemon):
     pb, s = api.snapshots_pb, api.snapshots
-    s.Prepare(pb.PrepareSnapshotRequest(snapshotter="plain", key="slow"), metadata=NS)
+    s.Prepare(pb.PrepareSnapshotRequest(snapshotter="plain", key="slow", labels=ROOT), metadata=NS)
     asked, go = threading.Event(), threading.Event()
     snapshotter.fail["Commit"] = lambda: (asked.set(), go.wait(600))
-    commit = s.Commit.future(pb.CommitSnapshotRequest(snapshotter="plain", name="slow-c", key="slow"), metadata=NS, timeout=600)
+    commit = s.Commit.future(pb.CommitSnapshotRequest(snapshotter="plain", name="slow-c", key="slow", labels=ROOT), metadata=NS, timeout=600)
     assert asked.wait(90)
     daemon.ctr("namespaces", "create", "meanwhile", timeout=90)
     assert not commit.done()
@@ -234,10 +234,12 @@ def test_updates_of_others_do_not_wait_for_a_slow_plugin(api, snapshotter, daemo
 def test_call_ends_with_its_caller_though_the_plugin_hangs(api, snapshotter):
     asked, go = threading.Event(), threading.Event()
     snapshotter.fail["Prepare"] = lambda: (asked.set(), go.wait(600))
-    begin = time.monotonic()
-    with pytest.raises(grpc.RpcError) as e:
-        api.snapshots.Prepare(api.snapshots_pb.PrepareSnapshotRequest(snapshotter="plain", key="hangs"), metadata=NS, timeout=2)
-    assert e.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED and time.monotonic() - begin < 20
+    for seconds in (2, 20, 120):  # more, where the plugin is not reached in so short a time
+        with pytest.raises(grpc.RpcError) as e:
+            api.snapshots.Prepare(api.snapshots_pb.PrepareSnapshotRequest(snapshotter="plain", key="hangs"), metadata=NS, timeout=seconds)
+        assert e.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        if asked.is_set():
+            break
     assert asked.is_set()
     go.set()
 
@@ -252,7 +254,7 @@ def test_plugin_that_nobody_serves_is_unavailable_by_name(api, daemon):
 
 
 def test_plugin_that_was_started_anew_is_connected_to_again(api, snapshotter):
-    stat = api.snapshots_pb.PrepareSnapshotRequest(snapshotter="plain", key="again")
+    stat = api.snapshots_pb.PrepareSnapshotRequest(snapshotter="plain", key="again", labels=ROOT)
     api.snapshots.Prepare(stat, metadata=NS)
     for i in range(3):
         snapshotter.stop()
@@ -272,10 +274,12 @@ def test_call_in_flight_fails_when_the_plugin_dies(api, snapshotter):
     snapshotter.fail["Prepare"] = lambda: (asked.set(), go.wait(600))
     call = api.snapshots.Prepare.future(api.snapshots_pb.PrepareSnapshotRequest(snapshotter="plain", key="dies"), metadata=NS, timeout=60)
     assert asked.wait(90)
-    threading.Timer(0.5, go.set).start()
-    snapshotter.stop()
+    dies = threading.Thread(target=snapshotter.stop)  # which waits for what it had begun
+    dies.start()
     with pytest.raises(grpc.RpcError) as e:
         call.result()
+    go.set()
+    dies.join()
     assert e.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED) and "plain" in e.value.details(), e.value
 
 
@@ -447,7 +451,8 @@ def test_interrupted_ingest_is_resumed_in_a_proxy_store(stored, stubs):
     status = api.content.Status(pb.StatusRequest(ref="r"), metadata=NS).status
     assert (status.ref, status.offset) == ("r", 6)
     answers = api.content.Write(iter([pb.WriteContentRequest(action=pb.STAT, ref="r"),
-                                      pb.WriteContentRequest(action=pb.COMMIT, ref="r", offset=6, data=b"second", expected=proxies.digest_of(b"first second"))]),
+                                      pb.WriteContentRequest(action=pb.COMMIT, ref="r", offset=6, data=b"second", expected=proxies.digest_of(b"first second"),
+                                                              labels=ROOT)]),
                                 metadata=NS)
     assert list(answers)[-1].digest == proxies.digest_of(b"first second")
     assert content.blobs[proxies.digest_of(b"first second")] == b"first second"
