@@ -99,6 +99,12 @@ def alive(pid):
         return False
 
 
+def catches(pid, number):
+    """Whether a process handles a signal: what comes to the first process of a namespace before that is lost."""
+    line = [line for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt")][0]
+    return bool(int(line.split()[1], 16) & 1 << (number - 1))
+
+
 def mounts_below(directory):
     points = [line.split()[1].encode().decode("unicode_escape") for line in open("/proc/self/mounts")]
     return sorted((p for p in points if p.startswith(str(directory) + "/")), reverse=True)

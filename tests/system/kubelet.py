@@ -503,7 +503,6 @@ class Kubelet:
                 if not p.attributes.labels.get("io.kubernetes.pod.uid") or not p.linux.HasField("cpu")}
 
     def stats(self):
-        pb = self.pb
         # One that has just ended still counts as running for a moment.
         for i in self.lasting(self.uncounted):
             self.complain(f"stats: container {i[:8]} runs and has none")

@@ -6,16 +6,11 @@ import os
 
 import pytest
 
-from harness import Events, alive, rows, until
+from harness import Events, alive, catches, rows, until
 
 
 def task(ctr, name):
     return {r[0]: r[1:] for r in rows(ctr.out("tasks", "ls"))}.get(name)
-
-
-def caught(pid):
-    """The signals that a process handles."""
-    return int([line.split()[1] for line in open(f"/proc/{pid}/status") if line.startswith("SigCgt")][0], 16)
 
 
 @pytest.fixture(params=["restart", "kill"])
@@ -53,14 +48,14 @@ def test_container_runs_on_and_can_be_worked_with(ctr, image, name, come_back, t
 def test_exit_while_the_daemon_is_away_is_seen(ctr, image, name, come_back):
     ctr("run", "-d", image, name, "sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.05; done")
     pid = int(task(ctr, name)[0])
-    until("the trap", lambda: caught(pid) & 1 << (signal.SIGTERM - 1))
+    until("the trap", lambda: catches(pid, signal.SIGTERM))
 
     def between():
         os.kill(pid, signal.SIGTERM)
         until("the process to end", lambda: not alive(pid))
 
     come_back(between)
-    assert task(ctr, name) == [str(pid), "STOPPED"]
+    until("the exit to be seen", lambda: task(ctr, name) == [str(pid), "STOPPED"])
     assert "exit code 3" in ctr("tasks", "rm", name).stderr
 
 
@@ -119,7 +114,13 @@ def test_pull_is_repeated_after_a_crash_in_the_middle(daemon, ctr, registry, wor
     ref = registry.push(layout.index([layout.image([images.busybox_tar(), big])]), "crash:1")
     p = ctr.popen("images", "pull", "--plain-http", ref, stdout=-3, stderr=-3)
     ingest = daemon.root / "io.containerd.content.v1.content/ingest"
-    until("bytes to arrive", lambda: p.poll() is not None or any(f.stat().st_size > 1 << 20 for f in ingest.glob("*/data")))
+
+    def arrived():
+        try:
+            return any(f.stat().st_size > 1 << 20 for f in ingest.glob("*/data"))
+        except FileNotFoundError:  # it was whole, and is in its place now
+            return True
+    until("bytes to arrive", lambda: p.poll() is not None or arrived())
     daemon.kill()
     p.wait(90)
     daemon.start()

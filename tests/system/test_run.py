@@ -145,7 +145,8 @@ def test_pid_file_names_the_running_process(ctr, rt, image, name, tmp_path):
     ctr("run", "-d", *rt, "--pid-file", tmp_path / "pid", image, name, "sleep", "600")
     pid = int((tmp_path / "pid").read_text())
     assert pid == task_pid(ctr, name)
-    assert pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x00600\x00"
+    # It becomes its program a moment after its start is told.
+    until("the program", lambda: pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x00600\x00")
 
 
 def test_detached_container_goes_on_and_is_killed_and_removed(ctr, rt, image, name):

@@ -10,7 +10,7 @@ import threading
 import grpc
 import pytest
 
-from harness import DEBIAN_SHIM, SECONDS, alive, processes, until
+from harness import DEBIAN_SHIM, SECONDS, alive, catches, processes, until
 
 NS = [("containerd-namespace", "default")]
 NOT_FOUND, INVALID, EXISTS = grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS
@@ -191,7 +191,7 @@ def test_next_daemon_ends_a_sandbox_that_nobody_recorded(sb, sandbox, name):
     sb.daemon.start()
     assert sb.call("Status", name).state == ""
     until("the end of the shim", lambda: not alive(sandbox.pid))
-    assert not sb.bundle(name).exists()
+    until("its bundle to go", lambda: not sb.bundle(name).exists())
 
 
 def test_shim_that_dies_takes_its_sandbox_along(sb, sandbox, name):
@@ -243,6 +243,8 @@ def test_stop_ends_the_tasks_and_keeps_new_ones_out(sb, sandbox, ctr, image, nam
 def test_stop_with_time_lets_tasks_end_themselves(sb, sandbox, ctr, image, name):
     c = f"{name}-1"
     run_in(ctr, image, name, c, "sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.02; done")
+    pid = sb.tasks.Get(sb.tasks_m.GetRequest(container_id=c), metadata=NS).process.pid
+    until("the trap", lambda: catches(pid, signal.SIGTERM))
     sb.call("Stop", name, timeout_secs=60)
     assert sb.tasks.Get(sb.tasks_m.GetRequest(container_id=c), metadata=NS).process.exit_status == 7
     ctr("tasks", "rm", c, check=False)

@@ -206,7 +206,7 @@ def test_next_daemon_ends_a_shim_without_a_task(daemon, ctr, image, name):
     daemon.start()
     until("the end of the shim", lambda: not alive(pid))
     assert name not in ctr.quiet("tasks", "ls", "-q")
-    assert not (daemon.state / "io.containerd.runtime.v2.task" / "default" / name).exists()
+    until("its bundle to go", lambda: not (daemon.state / "io.containerd.runtime.v2.task" / "default" / name).exists())
 
 
 def shim_start(daemon, bundle, name, **how):
@@ -227,7 +227,7 @@ def test_next_daemon_ends_a_shim_whose_address_nobody_wrote_down(daemon, name, p
     (bundle / "address").unlink()
     daemon.start()
     until("the end of the shim", lambda: not alive(pid))
-    assert not bundle.exists()
+    until("its bundle to go", lambda: not bundle.exists())
 
 
 def test_shim_whose_daemon_does_not_hear_the_answer_does_not_stay(daemon, name, tmp_path):
@@ -238,7 +238,7 @@ def test_shim_whose_daemon_does_not_hear_the_answer_does_not_stay(daemon, name, 
     finally:
         os.close(w)
     assert done.returncode == 1 and b"write the answer" in done.stderr
-    assert not shim_of(daemon, name)
+    until("the shim to end", lambda: not shim_of(daemon, name))
 
 
 def test_task_that_has_ended_outlives_the_daemon(daemon, ctr, image, name, api):

@@ -70,6 +70,13 @@ def look(api):
     }
 
 
+def calm(api, shims):
+    """A look when all that went before has ended."""
+    evil.idle(api.daemon)
+    harness.until("shims to end", lambda: len(api.daemon.shims()) == shims)
+    return look(api)
+
+
 def same_as(api, before, seconds=harness.SECONDS):
     end = time.monotonic() + seconds
     while True:
@@ -130,7 +137,7 @@ def test_containers(soaked):
 
     short("first")
     api.collect()
-    before = look(api)
+    before = calm(api, 0)
     sizes = []
     for part in range(4):
         at_once([lambda i=i, part=part: (long if i % 4 == 0 else short)(f"c{part}-{i}") for i in range(CONTAINERS // 4)])
@@ -147,7 +154,7 @@ def test_pulls(soaked):
     pid = api.daemon.process.pid
     threads = len(os.listdir(f"/proc/{pid}/task"))
     api.remove_images()
-    before, sizes = look(api), []
+    before, sizes = calm(api, 0), []
     for _ in range(PULLS):
         api.pull(api.image)
         assert len(api.snapshot_keys()) == 2
@@ -166,7 +173,7 @@ def test_events_and_waits_of_clients_that_come_and_go(soaked):
     pid = api.daemon.process.pid
     ctr = api.daemon.ctr
     ctr("run", "-d", api.image, "waited", "sleep", "1000")
-    before = look(api)
+    before = calm(api, 1)
     for _ in range(30):
         other = evil.Api(api.stubs, api.daemon, ns=api.ns)
         streams = [other.events.stub.Subscribe(other.events.Subscribe.request()) for _ in range(10)]
