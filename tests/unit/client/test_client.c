@@ -218,7 +218,7 @@ static struct client_wait *start_wait(struct fixture *f)
 	char b;
 
 	assert_int_equal(client_wait_new(f->client, &f->ctx, "c", "", &w, &err), 0);
-	assert_true(readable(f, f->deferred[0], 10000));
+	assert_true(readable(f, f->deferred[0], 60000));
 	assert_int_equal(read(f->deferred[0], &b, 1), 1);
 	return w;
 }
@@ -235,7 +235,7 @@ static void a_wait_becomes_readable_with_the_status(void **state)
 	m.exit_status = 42;
 	assert_int_equal(rpc_send(f->waiting, &m.base, &err), 0);
 	rpc_finish(f->waiting, NULL);
-	assert_true(readable(f, client_wait_fd(w), 10000));
+	assert_true(readable(f, client_wait_fd(w), 60000));
 	assert_int_equal(client_wait_result(w, &status, &err), 0);
 	assert_int_equal(status, 42);
 	client_wait_free(w);

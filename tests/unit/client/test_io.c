@@ -146,7 +146,7 @@ static void end_of_our_input_is_told_after_its_data(void **state)
 	assert_int_equal(poll(&p, 1, 0), 0);
 	fd_closep(&f->in[1]);
 	f->in[1] = -1;
-	assert_int_equal(poll(&p, 1, 10000), 1);
+	assert_int_equal(poll(&p, 1, 60000), 1);
 	assert_int_equal(client_io_finish(io, &err), 0);
 	client_io_free(io);
 	close(in);
@@ -164,7 +164,7 @@ static void a_closed_output_is_reported(void **state)
 	f->out[0] = -1;
 	assert_int_equal(client_io_run(io, &err), 0);
 	assert_int_equal(write(out, "x", 1), 1);
-	assert_int_equal(poll(&p, 1, 10000), 1);
+	assert_int_equal(poll(&p, 1, 60000), 1);
 	assert_int_equal(client_io_finish(io, &err), -ERR_UNAVAILABLE);
 	client_io_free(io);
 	close(out);

@@ -19,7 +19,7 @@ static void sem_wait_or_fail(sem_t *s)
 {
 	struct timespec ts;
 	clock_gettime(CLOCK_REALTIME, &ts);
-	ts.tv_sec += 20;
+	ts.tv_sec += 60;
 	if (sem_timedwait(s, &ts) < 0)
 		fail_msg("the event did not come");
 }
@@ -134,7 +134,8 @@ static void tiny_job(void *arg)
 	atomic_fetch_add((atomic_int *)arg, 1);
 }
 
-static void crowd_of_quick_jobs_needs_no_crowd_of_threads(void **state)
+/* The most threads that crowds of a hundred jobs have made. */
+static size_t crowds(void)
 {
 	struct pool *p;
 	atomic_int n = 0;
@@ -148,10 +149,21 @@ static void crowd_of_quick_jobs_needs_no_crowd_of_threads(void **state)
 		size_t size = pool_size(p);
 		most = size > most ? size : most;
 	}
-	/* One a job would be a hundred; on a machine that is short of time some are started. */
-	assert_true(most < 50);
 	pool_free(p);
 	assert_int_equal(atomic_load(&n), 2000);
+	return most;
+}
+
+static void crowd_of_quick_jobs_needs_no_crowd_of_threads(void **state)
+{
+	size_t least = crowds();
+	/* One a job would be a hundred, always; on a machine that is short of time some are
+	 * started. */
+	for (int i = 0; i < 10 && least >= 50; i++) {
+		size_t most = crowds();
+		least = most < least ? most : least;
+	}
+	assert_true(least < 50);
 }
 
 /* ---- order, ends ---- */
@@ -170,7 +182,7 @@ static void idle_threads_end_and_the_pool_starts_anew(void **state)
 			sem_wait_or_fail(&c.entered);
 		for (int i = 0; i < 5; i++)
 			sem_post(&c.leave);
-		for (int i = 0; i < 20000 && pool_size(p) > 0; i++)
+		for (int i = 0; i < 60000 && pool_size(p) > 0; i++)
 			nanosleep(&(struct timespec){.tv_nsec = NSEC_PER_MSEC}, NULL);
 		assert_int_equal(pool_size(p), 0);
 	}

@@ -200,7 +200,7 @@ static struct runtime_options options(struct fix *f)
 					.exe = "/usr/bin/containerd",
 					.version = "2.3.4",
 					.socket_dir = "",
-					.cleanup_timeout_ns = 5 * NSEC_PER_SEC};
+					.cleanup_timeout_ns = 60 * NSEC_PER_SEC};
 }
 
 static int start(struct fix *f, const char *body, struct shim_address *ret)

@@ -324,7 +324,7 @@ void sem_wait_or_fail(sem_t *s)
 	struct timespec ts;
 
 	clock_gettime(CLOCK_REALTIME, &ts);
-	ts.tv_sec += 20;
+	ts.tv_sec += 60;
 	if (sem_timedwait(s, &ts) < 0)
 		fail_msg("the event did not come");
 }

@@ -25,7 +25,7 @@
 typedef Google__Protobuf__Any Any;
 
 #define ECHO "test.Echo"
-#define WAIT_NS (20 * NSEC_PER_SEC)
+#define WAIT_NS (60 * NSEC_PER_SEC)
 
 struct harness {
 	bool ttrpc;

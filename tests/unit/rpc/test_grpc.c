@@ -20,7 +20,8 @@ static int setup_limits(void **state)
 		.max_send = 2000,
 		.max_connections = 3,
 		.max_streams = 1,
-		.handshake_timeout_ns = 50 * NSEC_PER_MSEC,
+		.handshake_timeout_ns =
+			NSEC_PER_SEC, /* the harness's own client keeps to it, too */
 	};
 
 	harness_start(false, &o);
@@ -50,7 +51,7 @@ static void assert_closed(int fd)
 	ssize_t n;
 
 	do {
-		assert_int_equal(poll(&p, 1, 20000), 1);
+		assert_int_equal(poll(&p, 1, 60000), 1);
 		n = read(fd, b, sizeof(b));
 	} while (n > 0);
 	close(fd);

@@ -134,7 +134,7 @@ struct rpc_client *harness_connect(struct harness *h)
 
 void harness_wait_done(struct harness *h, int n)
 {
-	for (int i = 0; i < 20000 && atomic_load(&h->done) < n; i++)
+	for (int i = 0; i < 60000 && atomic_load(&h->done) < n; i++)
 		usleep(1000);
 	assert_true(atomic_load(&h->done) >= n);
 }
@@ -143,7 +143,7 @@ void sem_wait_or_fail(sem_t *s)
 {
 	struct timespec ts;
 	clock_gettime(CLOCK_REALTIME, &ts);
-	ts.tv_sec += 20;
+	ts.tv_sec += 60;
 	if (sem_timedwait(s, &ts) < 0)
 		fail_msg("the event did not come");
 }

@@ -26,7 +26,7 @@
 #include "shim/reaper.h"
 #include "sys/spawn.h"
 
-#define LONG_NS (20 * NSEC_PER_SEC)
+#define LONG_NS (60 * NSEC_PER_SEC)
 
 static struct loop *new_loop(void)
 {

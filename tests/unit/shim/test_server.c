@@ -751,7 +751,7 @@ static void a_server_ends_some_time_after_its_last_container(void **state)
 {
 	struct fixture *f = *state;
 	struct rpc_client *first = f->client;
-	const int64_t empty_ns = 2 * NSEC_PER_SEC;
+	const int64_t empty_ns = 5 * NSEC_PER_SEC;
 	int64_t end;
 	pid_t pid;
 	int fd, status;

@@ -373,7 +373,7 @@ static void child_dies_with_its_parent_when_asked_to(void **state)
 	assert_int_equal(waitpid(parent, &st, 0), parent);
 	assert_int_equal(st, 0);
 	struct pollfd pf = {.fd = p[0], .events = POLLIN};
-	assert_int_equal(poll(&pf, 1, 20000), 1);
+	assert_int_equal(poll(&pf, 1, 60000), 1);
 	assert_int_equal(read(p[0], &c, 1), 0);
 	close(p[0]);
 }
@@ -442,7 +442,7 @@ static void deadline_kills(void **state)
 	assert_int_equal(spawn_run(f->a, &o, NULL, 0, 100, start + 50 * NSEC_PER_MSEC, &f->out,
 				   &f->n, &f->errs, &f->status, &f->err),
 			 -ERR_DEADLINE_EXCEEDED);
-	assert_true(time_mono() - start < 20 * NSEC_PER_SEC);
+	assert_true(time_mono() - start < 90 * NSEC_PER_SEC);
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* reaped */
 }
 
@@ -474,7 +474,7 @@ static void grandchild_that_keeps_the_pipes_does_not_hold_us(void **state)
 	/* Nor one that goes on writing. */
 	assert_ok(shell(f, "(trap '' TERM; yes) & exit 4"));
 	assert_int_equal(f->status, 4);
-	assert_true(time_mono() - start < 20 * NSEC_PER_SEC);
+	assert_true(time_mono() - start < 90 * NSEC_PER_SEC);
 }
 
 /* ---- jail ---- */

@@ -851,7 +851,7 @@ static void registry_that_falls_silent_is_given_up(void **state)
 		atomic_store(&reg.requests, 0);
 		t->silence_ns = 5 * NSEC_PER_SEC;
 		assert_error(t, blob(t, repos[i]), ERR_UNAVAILABLE, "could not fetch");
-		assert_in_range(time_mono() - begin, 5 * NSEC_PER_SEC, 20 * NSEC_PER_SEC);
+		assert_true(time_mono() - begin >= 5 * NSEC_PER_SEC);
 		/* Asked once more at least; not after a body whose speed fell only slowly. */
 		assert_in_range(atomic_load(&reg.requests), i == 0 ? 2 : 1, 4);
 		fetch_free(TAKE_PTR(t->f));
