@@ -267,7 +267,8 @@ class Daemon:
             if self.shims():
                 until("shims to end", lambda: not self.shims())
             self.check_reports()
-            assert not mounts_below(self.dir), "mounts are left after all tasks were removed"
+            mounts = mounts_below(self.dir)
+            assert not mounts, f"mounts are left after all tasks were removed: {mounts}\n{self.tail()}"
             bundles = [str(p) for p in self.state.glob("io.containerd.runtime.v2.task/*/*")]
             assert not bundles, f"bundles are left after all tasks were removed: {bundles}"
         finally:
