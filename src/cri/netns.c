@@ -6,6 +6,7 @@
 #include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -75,6 +76,13 @@ static int prepare_dir(const char *dir, struct err *err)
 
 	if (r < 0)
 		return err_errno(err, r, "make %s", dir);
+	/* Of pods that begin at the same time one mounts it: not each on top of the others. */
+	_cleanup_close_ int lock = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	r = lock < 0 ? -errno : -EINTR;
+	while (lock >= 0 && r == -EINTR)
+		r = flock(lock, LOCK_EX) < 0 ? -errno : 0;
+	if (r < 0)
+		return err_errno(err, r, "lock %s", dir);
 	if (mount("", dir, "none", MS_SHARED | MS_REC, NULL) == 0)
 		return 0;
 	if (errno != EINVAL)

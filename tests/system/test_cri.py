@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 import cgroups
-from cri import fails
+from cri import cri_daemon, fails
 from cri_fixtures import cri, cri_and_image, image
 from harness import run, until
 
@@ -372,3 +372,14 @@ def test_many_pods_at_once_leave_nothing(cri, image):
     assert not list((d.state / "io.containerd.grpc.v1.cri/sandboxes").iterdir())
     assert d.ctr.out("snapshots", "ls", ns="k8s.io").count("Active") == 0
     assert not d.ctr.out("leases", "ls", "-q", ns="k8s.io").strip()
+
+
+def test_first_pods_that_begin_at_once_share_one_mount_for_their_networks(stubs, busybox_layout):
+    from concurrent.futures import ThreadPoolExecutor
+    with cri_daemon(stubs, busybox_layout) as (cri, _):
+        netns = f"{cri.daemon.state}/io.containerd.grpc.v1.cri/netns"
+        with ThreadPoolExecutor(12) as pool:
+            list(pool.map(lambda n: cri.run_pod(cri.pod(f"first{n}")), range(12)))
+        points = [line.split()[4] for line in open("/proc/self/mountinfo")]
+        assert points.count(netns) == 1
+        assert len([p for p in points if p.startswith(netns + "/")]) == 12
