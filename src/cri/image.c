@@ -473,23 +473,34 @@ static const struct entry *by_name(const struct cri_images *i, const char *name)
 	return NULL;
 }
 
-int cri_image_resolve(struct ctx *ctx, struct cri_images *i, const char *ref, struct cri_image *ret,
-		      json_t **ret_spec, struct err *err)
+/* @name: @ref normalised, or NULL. */
+static int look_up(struct ctx *ctx, struct cri_images *i, const char *name, const char *ref,
+		   struct cri_image *ret, struct err *err)
 {
-	char *name = NULL;
-	const struct entry *e;
-	int r;
+	MUTEX_GUARD(&i->lock);
+	const struct entry *e = name ? by_name(i, name) : NULL;
 
-	if (reference_normalize(ctx->arena, ref, &name, NULL) < 0)
-		name = NULL;
-	pthread_mutex_lock(&i->lock);
-	e = name ? by_name(i, name) : NULL;
 	if (!e)
 		e = by_name(i, ref);
 	if (!e)
 		e = by_id(i, ctx->arena, ref);
-	r = e ? copy(ctx->arena, e, ret, err) : err_set(err, ERR_NOT_FOUND, "image \"%s\"", ref);
-	pthread_mutex_unlock(&i->lock);
+	return e ? copy(ctx->arena, e, ret, err) : -ERR_NOT_FOUND;
+}
+
+int cri_image_resolve(struct ctx *ctx, struct cri_images *i, const char *ref, struct cri_image *ret,
+		      json_t **ret_spec, struct err *err)
+{
+	char *name = NULL;
+	int r;
+
+	if (reference_normalize(ctx->arena, ref, &name, NULL) < 0)
+		name = NULL;
+	r = look_up(ctx, i, name, ref, ret, err);
+	/* Its event may be on its way. */
+	if (r == -ERR_NOT_FOUND && name && cri_image_refresh(ctx, i, name, NULL) == 0)
+		r = look_up(ctx, i, name, ref, ret, err);
+	if (r == -ERR_NOT_FOUND)
+		return err_set(err, ERR_NOT_FOUND, "image \"%s\"", ref);
 	return r < 0 || !ret_spec ? r : document(ctx, i->c->o.db, ret->id, ret_spec, err);
 }
 

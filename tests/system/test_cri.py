@@ -383,3 +383,15 @@ def test_first_pods_that_begin_at_once_share_one_mount_for_their_networks(stubs,
         points = [line.split()[4] for line in open("/proc/self/mountinfo")]
         assert points.count(netns) == 1
         assert len([p for p in points if p.startswith(netns + "/")]) == 12
+
+
+def test_image_that_another_client_brings_is_there_at_once(cri, image, stubs):
+    pb, services = stubs("services/images/v1/images")
+    images, md = services.ImagesStub(cri.channel), [("containerd-namespace", "k8s.io")]
+    had = images.Get(pb.GetImageRequest(name=image), metadata=md).image
+    names = [f"docker.io/library/again:{n}" for n in range(200)]
+    for n in names:
+        images.Create(pb.CreateImageRequest(image=pb.Image(name=n, target=had.target)), metadata=md)
+        assert n in cri.ImageStatus(image=cri.pb.ImageSpec(image=n)).image.repo_tags
+    for n in names:
+        images.Delete(pb.DeleteImageRequest(name=n), metadata=md)
