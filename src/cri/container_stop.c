@@ -140,35 +140,28 @@ static int signal_once(struct ctx *ctx, struct cri *c, struct cri_container *k, 
 	return r;
 }
 
-/* Begun. */
-static int stop(struct ctx *ctx, struct cri *c, struct cri_container *k, int64_t timeout_s,
-		struct err *err)
+static bool runs(struct cri_container *k)
 {
-	int r = 0, left = 1;
+	MUTEX_GUARD(&k->o.lock);
+	return running(k);
+}
 
-	pthread_mutex_lock(&k->o.lock);
-	bool runs = running(k);
-	pthread_mutex_unlock(&k->o.lock);
-	if (!runs)
-		return 0;
-	r = settle(ctx, c, k, err);
-	if (r == 0 && timeout_s > 0) {
-		r = signal_once(ctx, c, k, err);
-		if (r == 0) {
-			int64_t max = INT64_MAX / 4 / NSEC_PER_SEC;
-			left = wait_end(ctx, k, time_mono() + MIN(timeout_s, max) * NSEC_PER_SEC,
-					err);
-			r = MIN(left, 0);
-		}
-	}
-	if (r == 0 && left) {
-		r = cri_task_kill(ctx, c, k->o.id, SIGKILL, true, err);
+/* Begun. What runs is killed; @ran: it did when the request came. */
+static int stop(struct ctx *ctx, struct cri *c, struct cri_container *k, bool ran, struct err *err)
+{
+	int r = 0;
+
+	if (runs(k)) {
+		ran = true;
+		r = settle(ctx, c, k, err);
+		if (r == 0)
+			r = cri_task_kill(ctx, c, k->o.id, SIGKILL, true, err);
 		if (r == 0)
 			r = wait_end(ctx, k, 0, err);
 	}
 	if (r < 0)
 		return err_prefix(err, "failed to stop container \"%s\"", k->o.id);
-	struct cri_pod *p = cri_container_pod(c, k);
+	struct cri_pod *p = ran ? cri_container_pod(c, k) : NULL;
 	if (p) {
 		r = nri_stop_container(ctx, c->nri, p, k, err);
 		cri_object_unref(&p->o);
@@ -176,14 +169,33 @@ static int stop(struct ctx *ctx, struct cri *c, struct cri_container *k, int64_t
 	return r;
 }
 
-int cri_container_stop(struct ctx *ctx, struct cri *c, struct cri_container *k, int64_t timeout_s,
-		       struct err *err)
+static int stop_begun(struct ctx *ctx, struct cri *c, struct cri_container *k, bool ran,
+		      struct err *err)
 {
 	int r = cri_object_begin(ctx, &k->o, err);
 
 	if (r < 0)
 		return r;
-	r = stop(ctx, c, k, timeout_s, err);
+	r = stop(ctx, c, k, ran, err);
+	cri_object_end(&k->o);
+	return r;
+}
+
+int cri_container_stop(struct ctx *ctx, struct cri *c, struct cri_container *k, struct err *err)
+{
+	return stop_begun(ctx, c, k, false, err);
+}
+
+static int ask_to_end(struct ctx *ctx, struct cri *c, struct cri_container *k, struct err *err)
+{
+	int r = cri_object_begin(ctx, &k->o, err);
+
+	if (r < 0)
+		return r;
+	if (runs(k))
+		r = settle(ctx, c, k, err);
+	if (r == 0 && runs(k))
+		r = signal_once(ctx, c, k, err);
 	cri_object_end(&k->o);
 	return r;
 }
@@ -230,7 +242,7 @@ static int remove_container(struct ctx *ctx, struct cri *c, struct cri_container
 {
 	if (k->removed)
 		return 0;
-	int r = stop(ctx, c, k, 0, err);
+	int r = stop(ctx, c, k, false, err);
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&k->o.lock);
@@ -294,6 +306,39 @@ static int find(struct rpc_call *call, const char *id, struct cri **ret_c,
 	return r == -ERR_NOT_FOUND ? 0 : own.kind ? err_copy(err, &own) : r;
 }
 
+/* The signal, and time to end by itself. The container is nobody's while it has that: who is in
+ * more of a hurry kills it, who changes its resources does. Nor does a plugin wait that long to be
+ * told what there is (nri.h). */
+static int stop_gently(struct ctx *ctx, struct cri *c, struct cri_container *k, int64_t timeout_s,
+		       struct err *err)
+{
+	const int64_t max = INT64_MAX / 4 / NSEC_PER_SEC;
+	int r = nri_block(ctx, c->nri, err);
+
+	if (r < 0)
+		return r;
+	r = ask_to_end(ctx, c, k, err);
+	nri_unblock(c->nri);
+	if (r == 0)
+		r = wait_end(ctx, k, time_mono() + MIN(timeout_s, max) * NSEC_PER_SEC, err);
+	return r < 0 ? err_prefix(err, "failed to stop container \"%s\"", k->o.id) : 0;
+}
+
+static int stop_call(struct ctx *ctx, struct cri *c, struct cri_container *k, int64_t timeout_s,
+		     struct err *err)
+{
+	bool ran = runs(k);
+	int r = ran && timeout_s > 0 ? stop_gently(ctx, c, k, timeout_s, err) : 0;
+
+	if (r == 0)
+		r = nri_block(ctx, c->nri, err);
+	if (r < 0)
+		return r;
+	r = stop_begun(ctx, c, k, ran, err);
+	nri_unblock(c->nri);
+	return r;
+}
+
 int cri_stop_container(struct rpc_call *call, const void *req, struct err *err)
 {
 	const CRI(StopContainerRequest) *q = req;
@@ -303,7 +348,7 @@ int cri_stop_container(struct rpc_call *call, const void *req, struct err *err)
 	int r = find(call, q->container_id, &c, &k, err);
 
 	if (r == 0 && k)
-		r = cri_container_stop(rpc_ctx(call), c, k, q->timeout, err);
+		r = stop_call(rpc_ctx(call), c, k, q->timeout, err);
 	return r < 0 ? r : rpc_send(call, &resp.base, err);
 }
 

@@ -129,10 +129,9 @@ int cri_pod_status(struct ctx *ctx, struct cri *c, struct cri_pod *p, CRI(PodSan
 int cri_container_status_of(struct ctx *ctx, struct cri *c, struct cri_container *k,
 			    CRI(ContainerStatus) * *ret, struct err *err) _must_check_;
 
-/* Stops (KILL at once when @timeout_s is 0 or less) and waits for the exit to be recorded; fine
- * when it does not run. Removes, stopping by force what runs; all of it is gone afterwards. The
- * object need not be begun: these do. */
-int cri_container_stop(struct ctx *ctx, struct cri *c, struct cri_container *k, int64_t timeout_s,
+/* Kills, and waits for the exit to be recorded; fine when it does not run. Removes, stopping by
+ * force what runs; all of it is gone afterwards. The object need not be begun: these do. */
+int cri_container_stop(struct ctx *ctx, struct cri *c, struct cri_container *k,
 		       struct err *err) _must_check_;
 int cri_container_remove(struct ctx *ctx, struct cri *c, struct cri_container *k,
 			 struct err *err) _must_check_;

@@ -136,7 +136,7 @@ static void evict(struct ctx *ctx, struct cri *c, const char *id, const char *re
 
 	if (r == 0) {
 		log_info("NRI: container %s is evicted: %s", k->o.id, str_or(reason, "no reason"));
-		r = cri_container_stop(ctx, c, k, 0, &err);
+		r = cri_container_stop(ctx, c, k, &err);
 	}
 	if (r < 0)
 		log_error("NRI: evict container %.64s: %s", str_or(id, ""), err.text);

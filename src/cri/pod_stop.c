@@ -172,7 +172,7 @@ static int stop_containers(struct ctx *ctx, struct cri *c, struct cri_pod *p, st
 	if (r < 0)
 		return r;
 	for (size_t i = 0; r == 0 && i < n; i++)
-		r = cri_container_stop(ctx, c, v[i], 0, err);
+		r = cri_container_stop(ctx, c, v[i], err);
 	cri_objects_unref((struct cri_object **)v, n);
 	return r;
 }

@@ -369,3 +369,16 @@ tolerate_missing_plugins_annotation = 'tolerate.example/it'
         cri.start(cri.run_pod(free), free, cri.container("k", image))
         cri.daemon.clear()
     until("the plugins to end", lambda: not run(["pgrep", "-f", f"{d}/plugins/20-late"], check=False).stdout)
+
+
+def test_plugin_is_told_of_pods_while_a_container_is_given_time_to_end(cri, image, connect):
+    pod = cri.pod("patience")
+    k = cri.start(cri.run_pod(pod), pod, cri.container("stubborn", image, ("/bin/sh", "-c", "trap 'echo asked' TERM; echo; while :; do sleep 0.1; done")))
+    until("the container to run", lambda: cri.log(k))
+    t = threading.Thread(target=cri.StopContainer, kwargs={"container_id": k, "timeout": 600}, daemon=True)
+    t.start()
+    until("the container to be asked", lambda: "asked" in [text for _, _, text in cri.log(k)])
+    connect("late", "10")  # waits until it is told
+    assert t.is_alive()
+    cri.StopContainer(container_id=k, timeout=0)
+    t.join()
