@@ -42,6 +42,9 @@ struct job {
 
 static void job_free(struct job *j)
 {
+	pthread_mutex_lock(&j->k->o.lock);
+	j->k->exits--;
+	pthread_mutex_unlock(&j->k->o.lock);
 	cri_object_unref(&j->k->o);
 	free(j);
 }
@@ -161,6 +164,9 @@ static int exited(struct cri *c, struct cri_container *k, const struct runtime_e
 	if (time_is_zero(j->x.at))
 		j->x.at = time_now();
 	cri_object_ref(&k->o);
+	pthread_mutex_lock(&k->o.lock);
+	k->exits++;
+	pthread_mutex_unlock(&k->o.lock);
 	int r = c->stopping ? 0 : pool_submit(c->o.pool, run, j);
 	if (c->stopping || r < 0)
 		job_free(j);

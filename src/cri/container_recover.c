@@ -28,17 +28,6 @@ static void set_running(struct cri_status *s, void *arg)
 	}
 }
 
-static void set_lost(struct cri_status *s, void *arg)
-{
-	struct timespec now = time_now();
-
-	s->pid = 0;
-	s->unknown = false;
-	s->finished_at = now.tv_sec * NSEC_PER_SEC + now.tv_nsec;
-	s->exit_code = 255;
-	s->reason = "Unknown";
-}
-
 static int resume(struct ctx *ctx, struct cri *c, struct cri_container *k, struct cri_task_info *t,
 		  struct err *err)
 {
@@ -62,17 +51,16 @@ static int settle(struct ctx *ctx, struct cri *c, struct cri_container *k, struc
 		return err_copy(err, &own);
 	if (r == -ERR_NOT_FOUND)
 		return state == RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING
-			       ? cri_container_change(c, k, set_lost, NULL, err)
+			       ? cri_container_lost(c, k, err)
 			       : 0;
 	switch (t.state) {
 	case CRI_TASK_RUNNING:
 		return resume(ctx, c, k, &t, err);
 	case CRI_TASK_CREATED:
 		/* Its start was cut short: as if it had never been. */
-		r = cri_task_destroy(ctx, c, k->o.id, err);
-		return r == 0 && state == RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING
-			       ? cri_container_change(c, k, set_lost, NULL, err)
-			       : r;
+		if (state == RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING)
+			r = cri_container_lost(c, k, err);
+		return r < 0 ? r : cri_task_destroy(ctx, c, k->o.id, err);
 	case CRI_TASK_STOPPED:
 	default: {
 		struct runtime_exit x = {.status = t.exit_status, .at = t.exited_at};

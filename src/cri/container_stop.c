@@ -91,27 +91,33 @@ static int wait_end(struct ctx *ctx, struct cri_container *k, int64_t until, str
 	return 0;
 }
 
-static void set_unknown_ended(struct cri_status *s, void *arg)
+static void set_lost(struct cri_status *s, void *arg)
 {
 	struct timespec now = time_now();
 
+	s->unknown = false;
+	if (s->finished_at)
+		return;
 	s->pid = 0;
 	s->finished_at = now.tv_sec * NSEC_PER_SEC + now.tv_nsec;
 	s->exit_code = 255;
 	s->reason = "Unknown";
-	s->unknown = false;
 }
 
-/* There is no task that could end: what is recorded as running has ended unseen. */
+int cri_container_lost(struct cri *c, struct cri_container *k, struct err *err)
+{
+	pthread_mutex_lock(&k->o.lock);
+	bool ends = k->exits > 0;
+	pthread_mutex_unlock(&k->o.lock);
+	return ends ? 0 : cri_container_change(c, k, set_lost, NULL, err);
+}
+
 static int settle(struct ctx *ctx, struct cri *c, struct cri_container *k, struct err *err)
 {
 	struct cri_task_info t;
-	struct err own = ERR_INIT;
-	int r = cri_task_info(ctx, c, k->o.id, &t, &own);
+	int r = cri_task_info(ctx, c, k->o.id, &t, NULL);
 
-	if (r == 0 || r != -ERR_NOT_FOUND)
-		return 0;
-	return cri_container_change(c, k, set_unknown_ended, NULL, err);
+	return r == -ERR_NOT_FOUND ? cri_container_lost(c, k, err) : 0;
 }
 
 static int signal_once(struct ctx *ctx, struct cri *c, struct cri_container *k, struct err *err)

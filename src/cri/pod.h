@@ -71,8 +71,9 @@ struct cri_container {
 	const CRI(LinuxContainerUser) * user; /* of its spec; NULL = that could not be read */
 	/* Under o.lock. */
 	struct cri_status status;
-	bool starting; /* its exit is not told before its start */
-	bool begun;    /* the process of it that is starting runs */
+	bool starting;	/* its exit is not told before its start */
+	bool begun;	/* the process of it that is starting runs */
+	unsigned exits; /* that are being handled: they will be recorded */
 	bool removing, removed;
 	bool changing;	    /* the status: see cri_container_change() */
 	bool oom;	    /* the kernel has killed a process of it for its memory limit */

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ends of containers that meet other requests about them."""
+import pathlib
 import threading
 
 import pytest
 
-from cri_fixtures import cri, cri_and_image, image  # noqa: F401
+from cri_fixtures import cri, cri_and_image, image
 from harness import until
 
 IGNORES = ("/bin/sh", "-c", "trap 'echo asked' TERM; echo ready; while :; do sleep 0.1; done")
@@ -43,3 +44,22 @@ def test_container_that_is_given_time_to_end_keeps_nobody_from_removing_it(cri, 
     k, t = given_time(cri, image, p, pod, "stubborn")
     getattr(cri, call)(**({"container_id": k} if "Container" in call else {"pod_sandbox_id": p}))
     assert ended(t)
+
+
+def test_exit_that_is_not_recorded_yet_is_waited_for(cri, image):
+    """Its task has gone, its status cannot be written: then somebody stops it."""
+    pod = cri.pod("exit")
+    k = cri.start(cri.run_pod(pod), pod, cri.container("exits", image, ("/bin/sh", "-c", "while ! [ -e /go ]; do sleep 0.1; done; exit 7")))
+    own = pathlib.Path(cri.daemon.root) / "io.containerd.grpc.v1.cri" / "containers" / k
+    away = own.with_name(".away")  # what begins with a dot is none of the daemon's
+    own.rename(away)
+    own.touch()
+    try:
+        cri.ExecSync(container_id=k, cmd=["touch", "/go"])
+        until("the task to go", lambda: k not in cri.daemon.ctr.out("tasks", "ls", ns="k8s.io"))
+    finally:
+        own.unlink()
+        away.rename(own)
+    cri.StopContainer(container_id=k, timeout=0)
+    status = cri.exited(k)
+    assert (status.exit_code, status.reason) == (7, "Error")
