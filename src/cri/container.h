@@ -63,6 +63,9 @@ int cri_container_destroy(struct ctx *ctx, struct cri *c, const char *id, const 
 
 /* An exit that no event told of. -ENOMEM */
 int cri_container_exited(struct cri *c, struct cri_container *k, const struct runtime_exit *x);
+/* Kills what runs, and waits for the exit to be recorded; begun or not. */
+int cri_container_kill(struct ctx *ctx, struct cri *c, struct cri_container *k,
+		       struct err *err) _must_check_;
 /* It is recorded as running, and there is no task that could end: it has ended unseen. Nothing
  * happens when its exit is just being handled, which deletes the task first. */
 int cri_container_lost(struct cri *c, struct cri_container *k, struct err *err) _must_check_;

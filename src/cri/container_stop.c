@@ -152,21 +152,25 @@ static bool runs(struct cri_container *k)
 	return running(k);
 }
 
-/* Begun. What runs is killed; @ran: it did when the request came. */
-static int stop(struct ctx *ctx, struct cri *c, struct cri_container *k, bool ran, struct err *err)
+int cri_container_kill(struct ctx *ctx, struct cri *c, struct cri_container *k, struct err *err)
 {
-	int r = 0;
+	int r = runs(k) ? settle(ctx, c, k, err) : 0;
 
-	if (runs(k)) {
-		ran = true;
-		r = settle(ctx, c, k, err);
-		if (r == 0)
-			r = cri_task_kill(ctx, c, k->o.id, SIGKILL, true, err);
+	if (r == 0 && runs(k)) {
+		r = cri_task_kill(ctx, c, k->o.id, SIGKILL, true, err);
 		if (r == 0)
 			r = wait_end(ctx, k, 0, err);
 	}
+	return r < 0 ? err_prefix(err, "failed to stop container \"%s\"", k->o.id) : 0;
+}
+
+/* Begun. What runs is killed; @ran: it did when the request came. */
+static int stop(struct ctx *ctx, struct cri *c, struct cri_container *k, bool ran, struct err *err)
+{
+	ran = ran || runs(k);
+	int r = cri_container_kill(ctx, c, k, err);
 	if (r < 0)
-		return err_prefix(err, "failed to stop container \"%s\"", k->o.id);
+		return r;
 	struct cri_pod *p = ran ? cri_container_pod(c, k) : NULL;
 	if (p) {
 		r = nri_stop_container(ctx, c->nri, p, k, err);

@@ -128,6 +128,7 @@ static int update_one(struct ctx *ctx, struct cri *c, const char *id, json_t *sp
 	return r;
 }
 
+/* Whoever has begun with it may be the one that asks. */
 static void evict(struct ctx *ctx, struct cri *c, const char *id, const char *reason)
 {
 	_cleanup_container_ struct cri_container *k = NULL;
@@ -136,10 +137,19 @@ static void evict(struct ctx *ctx, struct cri *c, const char *id, const char *re
 
 	if (r == 0) {
 		log_info("NRI: container %s is evicted: %s", k->o.id, str_or(reason, "no reason"));
-		r = cri_container_stop(ctx, c, k, &err);
+		r = cri_container_kill(ctx, c, k, &err);
 	}
 	if (r < 0)
 		log_error("NRI: evict container %.64s: %s", str_or(id, ""), err.text);
+}
+
+static struct ctx limited(struct ctx *ctx)
+{
+	return (struct ctx){.arena = ctx->arena,
+			    .ns = CRI_NS,
+			    .lease = "",
+			    .deadline = time_mono() + WAIT_NS,
+			    .parent = ctx};
 }
 
 void nri_updates_apply(struct ctx *ctx, struct cri *c, struct nri_updates *u, const char *except,
@@ -151,11 +161,7 @@ void nri_updates_apply(struct ctx *ctx, struct cri *c, struct nri_updates *u, co
 	size_t n = 0;
 
 	json_object_foreach (u->containers, id, spec) {
-		struct ctx sub = {.arena = ctx->arena,
-				  .ns = CRI_NS,
-				  .lease = "",
-				  .deadline = time_mono() + WAIT_NS,
-				  .parent = ctx};
+		struct ctx sub = limited(ctx);
 		struct err err = ERR_INIT;
 		if (streq(id, except) || update_one(&sub, c, id, spec, &err) == 0)
 			continue;
@@ -164,8 +170,10 @@ void nri_updates_apply(struct ctx *ctx, struct cri *c, struct nri_updates *u, co
 		    (failed[n] = arena_strdup(ctx->arena, id)))
 			n++;
 	}
-	for (size_t i = 0; i < u->n_evict; i++)
-		evict(ctx, c, u->evict[i], u->reasons[i]);
+	for (size_t i = 0; i < u->n_evict; i++) {
+		struct ctx sub = limited(ctx);
+		evict(&sub, c, u->evict[i], u->reasons[i]);
+	}
 	if (ret_failed && failed) {
 		*ret_failed = failed;
 		*ret_n = n;

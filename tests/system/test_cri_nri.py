@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plugins of the node resource interface: what they are told, what they may change, and what becomes of those that fail."""
+import contextlib
 import json
 import os
 import shutil
@@ -229,6 +230,16 @@ def test_unsolicited_updates_and_evictions(cri, image, connect):
     assert cri.exited(k).exit_code == 137
 
 
+def test_plugin_may_evict_the_container_that_it_is_asked_about(cri, image, connect):
+    pb = connect.pb
+    conf = cri.pod("p")
+    k = cri.start(cri.run_pod(conf), conf, cri.container("k", image))
+    connect("evictor", on={"UpdateContainer": lambda q: pb.UpdateContainerResponse(evict=[pb.ContainerEviction(container_id=k, reason="test")])})
+    with contextlib.suppress(grpc.RpcError):  # on a slow machine it meets the container while that ends
+        cri.UpdateContainerResources(container_id=k, linux=cri.pb.LinuxContainerResources(cpu_shares=77))
+    assert cri.exited(k).exit_code == 137
+
+
 def test_plugin_that_does_not_answer_is_closed(cri, image, connect):
     over = threading.Event()
     slow = connect("slow", on={"CreateContainer": lambda q: over.wait(600)})
@@ -375,7 +386,7 @@ def test_plugin_is_told_of_pods_while_a_container_is_given_time_to_end(cri, imag
     pod = cri.pod("patience")
     k = cri.start(cri.run_pod(pod), pod, cri.container("stubborn", image, ("/bin/sh", "-c", "trap 'echo asked' TERM; echo; while :; do sleep 0.1; done")))
     until("the container to run", lambda: cri.log(k))
-    t = threading.Thread(target=cri.StopContainer, kwargs={"container_id": k, "timeout": 600}, daemon=True)
+    t = threading.Thread(target=cri.StopContainer, kwargs={"container_id": k, "timeout": 600, "rpc_timeout": 600}, daemon=True)
     t.start()
     until("the container to be asked", lambda: "asked" in [text for _, _, text in cri.log(k)])
     connect("late", "10")  # waits until it is told
