@@ -24,6 +24,9 @@ int cri_container_change_resources(struct ctx *ctx, struct cri *c, struct cri_co
 /* The pod; NULL when it is not there any more. With a reference. */
 struct cri_pod *cri_container_pod(struct cri *c, const struct cri_container *k);
 
+/* -ERR_UNKNOWN "sandbox container ... is not running" */
+int cri_pod_is_ready(struct cri_pod *p, struct err *err) _must_check_;
+
 /* io.h's options for this container. In @a. */
 struct cri_io_options;
 int cri_container_io_options(struct ctx *ctx, struct cri *c, struct cri_container *k,

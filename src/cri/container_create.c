@@ -50,15 +50,6 @@ static int check(const CRI(CreateContainerRequest) * q, struct err *err)
 	return 0;
 }
 
-static int pod_is_ready(struct cri_pod *p, struct err *err)
-{
-	MUTEX_GUARD(&p->o.lock);
-
-	if (p->state == CRI_POD_READY)
-		return 0;
-	return err_set(err, ERR_UNKNOWN, "sandbox container \"%s\" is not running", p->o.id);
-}
-
 /* "SIGTERM" of the request, or the image's; "" = neither names one. */
 static const char *stop_signal(struct arena *a, const CRI(ContainerConfig) * c,
 			       const struct cri_image *image)
@@ -347,7 +338,7 @@ static int make(struct create *s, CRI(CreateContainerRequest) * q, struct err *e
 		r = cri_table_add(s->c->containers, &s->k->o, err);
 	/* A pod that was stopped meanwhile has not seen this one. */
 	if (r == 0)
-		r = pod_is_ready(s->p, err);
+		r = cri_pod_is_ready(s->p, err);
 	return r;
 }
 
@@ -392,7 +383,7 @@ int cri_create_container(struct rpc_call *call, const void *req, struct err *err
 	if (r == 0)
 		r = cri_table_get(s.c->pods, q->pod_sandbox_id, &p, err);
 	if (r == 0)
-		r = pod_is_ready(p, err);
+		r = cri_pod_is_ready(p, err);
 	s.p = p;
 	if (r == 0)
 		r = hold(&s, &guard, err);

@@ -1,7 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Containers of a pod. */
+/* Containers of a pod, and whether it may have some. */
 #include "base/str.h"
-#include "cri/internal.h"
+#include "cri/container.h"
+
+int cri_pod_is_ready(struct cri_pod *p, struct err *err)
+{
+	MUTEX_GUARD(&p->o.lock);
+
+	if (p->state == CRI_POD_READY)
+		return 0;
+	return err_set(err, ERR_UNKNOWN, "sandbox container \"%s\" is not running", p->o.id);
+}
 
 int cri_pod_containers(struct ctx *ctx, struct cri *c, const char *pod_id,
 		       struct cri_container ***ret, size_t *ret_n, struct err *err)

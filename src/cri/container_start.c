@@ -120,18 +120,6 @@ static int may_start(struct cri_container *k, struct err *err)
 	return 0;
 }
 
-static int pod_ready(struct cri_pod *p, const struct cri_container *k, struct err *err)
-{
-	if (!p)
-		return err_set(err, ERR_NOT_FOUND, "sandbox \"%s\" of container \"%s\"", k->pod_id,
-			       k->o.id);
-	MUTEX_GUARD(&p->o.lock);
-	return p->state == CRI_POD_READY
-		       ? 0
-		       : err_set(err, ERR_UNKNOWN, "sandbox container \"%s\" is not running",
-				 p->o.id);
-}
-
 /* The handler's options with the owner of the streams, for a user namespace. */
 static int task_options(struct start *s, const struct cri_io_options *io, struct any *ret,
 			struct err *err)
@@ -326,7 +314,9 @@ int cri_start_container(struct rpc_call *call, const void *req, struct err *err)
 	if (r < 0)
 		err_prefix(err, "failed to set starting state for container \"%s\"", k->o.id);
 	else {
-		r = pod_ready(p, k, err);
+		r = p ? cri_pod_is_ready(p, err)
+		      : err_set(err, ERR_NOT_FOUND, "sandbox \"%s\" of container \"%s\"", k->pod_id,
+				k->o.id);
 		if (r == 0)
 			r = start(&s, err);
 		if (r == 0) {

@@ -108,13 +108,13 @@ static char *volumes_dir(struct cri *c, struct arena *a, const char *pod_id)
 	return p ? path_join(a, p, pod_id) : NULL;
 }
 
+/* Devices do not tell: a view of one layer is a bind mount, maybe of the same file system. */
 static bool is_mounted(const char *path)
 {
-	struct stat here, above;
-	_cleanup_close_ int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct statx st;
 
-	return fd >= 0 && fstat(fd, &here) == 0 && fstatat(fd, "..", &above, 0) == 0 &&
-	       here.st_dev != above.st_dev;
+	return statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, 0, &st) == 0 &&
+	       st.stx_attributes & STATX_ATTR_MOUNT_ROOT;
 }
 
 static int mount_view(struct ctx *ctx, const struct mounts *m, const char *target, struct err *err)
@@ -200,7 +200,10 @@ static int image_mount(struct ctx *ctx, struct cri *c, struct cri_pod *p, const 
 	int r = cri_object_begin(ctx, &p->o, err);
 	if (r < 0)
 		return r;
-	r = image_mounted(ctx, c, p, m->image->image, ret, err);
+	/* Of a pod that was stopped meanwhile nobody would unmount it. */
+	r = cri_pod_is_ready(p, err);
+	if (r == 0)
+		r = image_mounted(ctx, c, p, m->image->image, ret, err);
 	cri_object_end(&p->o);
 	if (r == 0 && !str_empty(m->image_sub_path))
 		r = sub_path(ctx->arena, *ret, m->image_sub_path, ret, err);

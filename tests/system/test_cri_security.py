@@ -11,7 +11,7 @@ import pytest
 import images
 from cri import cri_daemon, fails, load_image
 from cri_fixtures import cri, image
-from harness import run, until
+from harness import mounts_below, run, until
 
 CONFIG = """
 [plugins.'io.containerd.cri.v1.runtime']
@@ -215,6 +215,9 @@ def test_image_mounted_into_a_container(cri, image, workdir):
     assert sh(cri, k, "cat /art/model/weights /sub/weights; touch /art/x 2>/dev/null && echo written; true") == "12341234"
     conf = cri.pod("q")
     q = cri.run_pod(conf)
+    for n in range(3):  # which share it
+        cri.start(q, conf, cri.container(f"k{n}", image, mounts=[mount]))
+    assert len([m for m in mounts_below(cri.daemon.dir) if f"/image-volumes/{q}/" in m]) == 1
     bad = cri.container("c", image, mounts=[pb.Mount(container_path="/art", image=pb.ImageSpec(image="artifact"))])
     assert "must be read-only" in fails(grpc.StatusCode.UNKNOWN, cri.CreateContainer, pod_sandbox_id=q, config=bad, sandbox_config=conf)
 
