@@ -73,15 +73,21 @@ struct cri_features cri_runtime_features(struct ctx *ctx, struct cri *c,
 	struct cri_features f = {0};
 	struct err err = ERR_INIT;
 
-	MUTEX_GUARD(&c->features_lock);
-	if (c->features_known[i])
-		return c->features[i];
+	pthread_mutex_lock(&c->features_lock);
+	bool known = c->features_known[i];
+	if (known)
+		f = c->features[i];
+	pthread_mutex_unlock(&c->features_lock);
+	if (known)
+		return f;
+	/* Without the lock: a shim that hangs keeps nobody from the others. */
 	if (ask(ctx, h, &f, &err) < 0) {
 		log_warn("runtime handler %s: ask for its features: %s", h->name, err.text);
 		/* A request that was over proves nothing. */
 		if (ctx_check(ctx, NULL) < 0)
 			return f;
 	}
+	MUTEX_GUARD(&c->features_lock);
 	c->features[i] = f;
 	c->features_known[i] = true;
 	return f;
