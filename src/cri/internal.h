@@ -148,6 +148,10 @@ void cri_pod_watches_stop(struct cri *c);
  * fine. */
 int cri_pod_drop_namespaces(struct ctx *ctx, struct cri *c, struct cri_pod *p, bool network,
 			    struct err *err) _must_check_;
+/* A pod's lease and record, in this order: a lease that no record tells of is found by nobody.
+ * Absent ones are fine. */
+int cri_pod_remove_records(struct ctx *ctx, struct cri *c, const char *id,
+			   struct err *err) _must_check_;
 /* Unmounts and removes the image volumes of a pod's containers. Absent is fine. */
 int cri_pod_drop_image_volumes(struct ctx *ctx, struct cri *c, const char *pod_id,
 			       struct err *err) _must_check_;

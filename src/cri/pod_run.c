@@ -17,7 +17,6 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "base/time.h"
-#include "core/lease.h"
 #include "core/sandbox.h"
 #include "cri/event.h"
 #include "cri/network.h"
@@ -375,9 +374,7 @@ static int undo(struct run *r, struct err *err)
 	}
 	e = cri_pod_drop_namespaces(&bg, r->c, r->p, r->network, err);
 	if (e == 0 && r->recorded)
-		e = sandbox_delete(&bg, r->c->o.db, r->p->o.id, err);
-	if (e == 0 && r->recorded)
-		e = lease_delete(&bg, r->c->o.db, r->p->o.id, err);
+		e = cri_pod_remove_records(&bg, r->c, r->p->o.id, err);
 	if (e == 0) {
 		char *state = cri_pod_state_dir(r->c, r->ctx->arena, r->p->o.id);
 		e = state ? rm_rf(AT_FDCWD, state) : -ENOMEM;

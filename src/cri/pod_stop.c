@@ -281,7 +281,7 @@ static int absent_ok(int r, struct err *own, struct err *err)
 	return r == -ERR_NOT_FOUND ? 0 : r < 0 ? err_copy(err, own) : 0;
 }
 
-static int remove_records(struct ctx *ctx, struct cri *c, const char *id, struct err *err)
+int cri_pod_remove_records(struct ctx *ctx, struct cri *c, const char *id, struct err *err)
 {
 	struct err own = ERR_INIT;
 	int r = absent_ok(lease_delete(ctx, c->o.db, id, &own), &own, err);
@@ -308,7 +308,7 @@ static int remove_pod(struct ctx *ctx, struct cri *c, struct cri_pod *p, struct 
 	if (r == 0)
 		r = nri_remove_pod(ctx, c->nri, p, err);
 	if (r == 0)
-		r = remove_records(ctx, c, p->o.id, err);
+		r = cri_pod_remove_records(ctx, c, p->o.id, err);
 	if (r < 0)
 		return err_prefix(err, "failed to remove sandbox \"%s\"", p->o.id);
 	p->removed = true; /* read between begin and end only */
