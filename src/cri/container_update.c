@@ -116,8 +116,12 @@ int cri_container_change_resources(struct ctx *ctx, struct cri *c, struct cri_co
 		return err_nomem(err);
 	struct any fresh = {record.spec.type_url, text, strlen(text)}, old = record.spec;
 	r = save_spec(ctx, c, k->o.id, &fresh, err);
-	if (r == 0 && running)
-		r = update_task(ctx, c, k->o.id, spec, err);
+	if (r == 0 && running) {
+		struct err own = ERR_INIT;
+		r = update_task(ctx, c, k->o.id, spec, &own);
+		/* It has just ended. */
+		r = r == -ERR_NOT_FOUND ? 0 : r < 0 ? err_copy(err, &own) : 0;
+	}
 	if (r == 0 && !told)
 		return 0;
 	if (r == 0) {
