@@ -69,6 +69,51 @@ static int hostname_env(struct arena *a, json_t *spec, const struct cri_spec_con
 	return text ? spec_set_env(spec, text, err) : err_nomem(err);
 }
 
+/* Length of the UTF-8 character that the @left bytes at @p begin with; 0 = they begin with none. */
+static size_t utf8_char(const uint8_t *p, size_t left)
+{
+	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+	size_t n = *p < 0x80   ? 1
+		   : *p < 0xc0 ? 0
+		   : *p < 0xe0 ? 2
+		   : *p < 0xf0 ? 3
+		   : *p < 0xf8 ? 4
+			       : 0;
+	uint32_t c = n > 1 ? *p & (0x7fu >> n) : *p;
+
+	if (n > left)
+		return 0;
+	for (size_t i = 1; i < n; i++) {
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (p[i] & 0x3f);
+	}
+	return n && (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000)) ? 0 : n;
+}
+
+/* "key=value" of a variable. A value may be any bytes (a secret's), which a specification in JSON
+ * cannot hold: U+FFFD takes the place of each that is no text, as in specifications that Go writes.
+ * NULL = no memory. */
+static char *assignment(struct arena *a, const CRI(KeyValue) * e)
+{
+	size_t key = strlen(e->key), n = key, size;
+	char *out;
+
+	if (__builtin_mul_overflow(e->value.len, (size_t)3, &size) ||
+	    __builtin_add_overflow(size, key + 2, &size) || !(out = arena_alloc(a, size)))
+		return NULL;
+	memcpy(out, e->key, key);
+	out[n++] = '=';
+	for (size_t i = 0, len; i < e->value.len; i += MAX(len, (size_t)1)) {
+		len = utf8_char(e->value.data + i, e->value.len - i);
+		memcpy(out + n, len ? (const char *)e->value.data + i : "\xef\xbf\xbd",
+		       len ? len : 3);
+		n += len ? len : 3;
+	}
+	out[n] = '\0';
+	return out;
+}
+
 static int env(struct arena *a, json_t *spec, const struct cri_spec_container *in, struct err *err)
 {
 	const json_t *of_image = json_arr(in->image.config, "Env");
@@ -91,8 +136,7 @@ static int env(struct arena *a, json_t *spec, const struct cri_spec_container *i
 		if (memchr(e->value.data ? e->value.data : (const uint8_t *)"", 0, e->value.len))
 			return err_set(err, ERR_UNKNOWN,
 				       "environment variable %s has a NUL in its value", e->key);
-		char *s = arena_printf(a, "%s=%.*s", e->key, (int)e->value.len,
-				       e->value.data ? (const char *)e->value.data : "");
+		char *s = assignment(a, e);
 		r = s ? spec_set_env(spec, s, err) : err_nomem(err);
 	}
 	return r;

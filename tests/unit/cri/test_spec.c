@@ -138,6 +138,24 @@ static void process_comes_from_request_then_image(void **state)
 	arena_free(a);
 }
 
+static void environment_of_any_bytes_becomes_text(void **state)
+{
+	struct arena *a = arena_new(0);
+	/* 61 ff 62 c3 a9, e2 82, ed a0 80, f0 9f 90 b3 */
+	json_t *s = good(a, POD "}",
+			 "{\"metadata\":{\"name\":\"c\"},\"envs\":["
+			 "{\"key\":\"A\",\"value\":\"Yf9iw6k=\"},"
+			 "{\"key\":\"B\",\"value\":\"4oI=\"},"
+			 "{\"key\":\"C\",\"value\":\"7aCA\"},"
+			 "{\"key\":\"D\",\"value\":\"8J+Qsw==\"},{\"key\":\"E\"}]}");
+	check(s, "process/env",
+	      "[\"PATH=/bin\",\"HOSTNAME=h\",\"A=a\xef\xbf\xbd"
+	      "b\xc3\xa9\",\"B=\xef\xbf\xbd\xef\xbf\xbd\","
+	      "\"C=\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\",\"D=\xf0\x9f\x90\xb3\",\"E=\"]");
+	json_decref(s);
+	arena_free(a);
+}
+
 static void users_and_groups_follow_the_policy(void **state)
 {
 	static const char *const cases[][2] = {
@@ -414,6 +432,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(process_comes_from_request_then_image),
+		cmocka_unit_test(environment_of_any_bytes_becomes_text),
 		cmocka_unit_test(users_and_groups_follow_the_policy),
 		cmocka_unit_test(capabilities_all_comes_first),
 		cmocka_unit_test(namespaces_are_the_pods),
