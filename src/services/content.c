@@ -9,6 +9,7 @@
 #define DESC(x) containerd__services__content__v1__##x##__descriptor
 
 #define LIST_BATCH 100
+#define MESSAGE_MAX ((size_t)64 << 20) /* memory that one message of a Write takes */
 
 static int info_to_pb(struct arena *a, const struct content_info *i, CO(Info) * *ret,
 		      struct err *err)
@@ -183,12 +184,12 @@ static int abort_(struct rpc_call *call, const void *req, struct err *err)
 
 struct write {
 	struct rpc_call *call;
-	struct ctx *ctx;
+	struct ctx ctx; /* the call's, with memory that lasts until the next message */
 	struct db *db;
 	struct content_writer *w;
 	const char *ref;
 	int64_t total;
-	const char *expected;
+	struct digest expected;	       /* "" = none was named */
 	CO(WriteContentResponse) resp; /* the last answer: sent again at the end */
 	bool committed;
 };
@@ -196,6 +197,7 @@ struct write {
 static void write_done(struct write *wr)
 {
 	content_writer_close(wr->w);
+	arena_free(wr->ctx.arena);
 }
 
 /* What an answer says about the state: digest and offset. */
@@ -209,7 +211,7 @@ static int write_state(struct write *wr, struct content_status *ret, struct err 
 		return e;
 	wr->resp.offset = ret->offset;
 	wr->resp.total = ret->total;
-	wr->resp.digest = pb_str(wr->ctx->arena, d.text);
+	wr->resp.digest = pb_str(wr->ctx.arena, d.text);
 	wr->resp.started_at = NULL;
 	wr->resp.updated_at = NULL;
 	return wr->resp.digest ? 0 : err_nomem(err);
@@ -229,13 +231,11 @@ static int write_expect(struct write *wr, const CO(WriteContentRequest) * r, str
 		int e = digest_validate(r->expected, err);
 		if (e < 0)
 			return e;
-		wr->expected = arena_strdup(wr->ctx->arena, r->expected);
-		if (!wr->expected)
-			return err_nomem(err);
-		if (content_info(wr->ctx, wr->db, r->expected, &i, NULL) == 0) {
+		snprintf(wr->expected.text, sizeof(wr->expected.text), "%s", r->expected);
+		if (content_info(&wr->ctx, wr->db, r->expected, &i, NULL) == 0) {
 			content_writer_close(wr->w);
 			wr->w = NULL;
-			(void)!content_abort(wr->ctx, wr->db, wr->ref, NULL);
+			(void)!content_abort(&wr->ctx, wr->db, wr->ref, NULL);
 			return err_set_raw(err, ERR_ALREADY_EXISTS,
 					   "blob with expected digest %s exists", r->expected);
 		}
@@ -267,24 +267,25 @@ static int write_commit(struct write *wr, const CO(WriteContentRequest) * r, str
 	struct labels labels;
 	struct digest d;
 	struct content_status st;
-	int e = pb_labels_get(wr->ctx->arena, r->labels, r->n_labels, &labels, err);
+	int e = pb_labels_get(wr->ctx.arena, r->labels, r->n_labels, &labels, err);
 	if (e == 0)
 		e = content_writer_status(wr->w, &st, err);
 	if (e == 0)
-		e = content_writer_commit(wr->ctx, wr->w, wr->total, str_or(wr->expected, ""),
-					  &labels, &d, err);
+		e = content_writer_commit(&wr->ctx, wr->w, wr->total, wr->expected.text, &labels,
+					  &d, err);
 	if (e < 0)
 		return e;
 	wr->committed = true;
 	wr->resp.offset = st.offset;
 	wr->resp.total = wr->total;
-	wr->resp.digest = pb_str(wr->ctx->arena, d.text);
+	wr->resp.digest = pb_str(wr->ctx.arena, d.text);
 	return wr->resp.digest ? 0 : err_nomem(err);
 }
 
 static int write_message(struct write *wr, const CO(WriteContentRequest) * r, struct err *err)
 {
 	struct content_status st;
+	arena_reset(wr->ctx.arena);
 	int e = write_expect(wr, r, err);
 	if (e < 0)
 		return e;
@@ -293,8 +294,8 @@ static int write_message(struct write *wr, const CO(WriteContentRequest) * r, st
 	case CONTAINERD__SERVICES__CONTENT__V1__WRITE_ACTION__STAT:
 		e = write_state(wr, &st, err);
 		if (e == 0) {
-			wr->resp.started_at = pb_time_put(wr->ctx->arena, st.started_at);
-			wr->resp.updated_at = pb_time_put(wr->ctx->arena, st.updated_at);
+			wr->resp.started_at = pb_time_put(wr->ctx.arena, st.started_at);
+			wr->resp.updated_at = pb_time_put(wr->ctx.arena, st.updated_at);
 		}
 		break;
 	case CONTAINERD__SERVICES__CONTENT__V1__WRITE_ACTION__WRITE:
@@ -318,9 +319,15 @@ static int write_(struct rpc_call *call, const void *unused, struct err *err)
 {
 	struct services *s = rpc_data(call);
 	struct ctx *ctx = rpc_ctx(call);
-	_cleanup_(write_done) struct write wr = {.call = call, .ctx = ctx, .db = s->db};
+	_cleanup_(write_done) struct write wr = {.call = call,
+						 .ctx = {.ns = ctx->ns,
+							 .lease = ctx->lease,
+							 .deadline = ctx->deadline,
+							 .parent = ctx},
+						 .db = s->db};
 	CO(WriteContentRequest) * r;
 	const char *ns;
+	wr.ctx.arena = arena_new(MESSAGE_MAX);
 	wr.resp = (CO(WriteContentResponse))
 		CONTAINERD__SERVICES__CONTENT__V1__WRITE_CONTENT_RESPONSE__INIT;
 	int e = ctx_namespace(ctx, &ns, err);
@@ -332,7 +339,7 @@ static int write_(struct rpc_call *call, const void *unused, struct err *err)
 		return err_set_raw(err, ERR_INVALID_ARGUMENT,
 				   "first message must have a reference");
 	wr.ref = arena_strdup(ctx->arena, r->ref);
-	if (!wr.ref)
+	if (!wr.ref || !wr.ctx.arena)
 		return err_nomem(err);
 	wr.total = r->total;
 	e = content_writer_open(ctx, s->db, wr.ref, r->total, r->expected, &wr.w, err);

@@ -436,6 +436,30 @@ static void content_is_written_read_listed_deleted(void **state)
 		-ERR_NOT_FOUND);
 }
 
+/* What a message needs is given back before the next one: a stream may have any number. */
+static void content_write_takes_no_memory_that_grows_with_the_messages(void **state)
+{
+	enum { MESSAGES = 150000, AT_ONCE = 200 };
+	struct harness *h = *state;
+	struct rpc_stream *st = write_begin(h);
+	CO(WriteContentRequest) r = CONTAINERD__SERVICES__CONTENT__V1__WRITE_CONTENT_REQUEST__INIT;
+	CO(WriteContentResponse) * resp;
+	char expected[8 + 128];
+	snprintf(expected, sizeof(expected), "sha512:%0128d", 0);
+	r.ref = (char *)"many";
+	r.expected = expected;
+	for (int i = 0; i < MESSAGES; i += AT_ONCE) {
+		_cleanup_arena_ struct arena *a = arena_new(0);
+		for (int k = 0; k < AT_ONCE; k++)
+			assert_ok(rpc_stream_send(st, &r.base, &h->err));
+		for (int k = 0; k < AT_ONCE; k++)
+			if (rpc_stream_recv(st, a, COD(write_content_response), &resp, &h->err) !=
+			    1)
+				fail_msg("message %d: %s", i + k, h->err.text);
+	}
+	rpc_stream_free(st);
+}
+
 static void content_write_refuses_what_does_not_fit(void **state)
 {
 	struct harness *h = *state;
@@ -538,6 +562,7 @@ int main(void)
 		T(containers_are_listed_by_filter_whole_and_as_a_stream),
 		T(image_is_created_updated_guarded_deleted),
 		T(content_is_written_read_listed_deleted),
+		T(content_write_takes_no_memory_that_grows_with_the_messages),
 		T(content_write_refuses_what_does_not_fit),
 		T(lease_holds_what_is_made_under_it),
 	};
