@@ -460,6 +460,36 @@ static void content_write_takes_no_memory_that_grows_with_the_messages(void **st
 	rpc_stream_free(st);
 }
 
+/* Another namespace has the blob: its bytes count, unless a client sends all of them again. */
+static void content_written_from_0_takes_the_place_of_what_is_shared(void **state)
+{
+	struct harness *h = *state;
+	char digest[DIGEST_TEXT_MAX];
+	CO(WriteContentRequest) w = CONTAINERD__SERVICES__CONTENT__V1__WRITE_CONTENT_REQUEST__INIT;
+	CO(WriteContentResponse) * wr;
+	struct rpc_stream *st = write_begin(h);
+	blob_digest("hello, world", digest);
+	w.ref = (char *)"r";
+	w.total = 12;
+	w.action = CONTAINERD__SERVICES__CONTENT__V1__WRITE_ACTION__COMMIT;
+	w.data = (ProtobufCBinaryData){.data = (uint8_t *)"hello, world", .len = 12};
+	assert_int_equal(write_step(h, st, &w, &wr), 1);
+	rpc_stream_free(st);
+
+	h->ctx.ns = "other";
+	st = write_begin(h);
+	w.expected = digest;
+	w.action = CONTAINERD__SERVICES__CONTENT__V1__WRITE_ACTION__WRITE;
+	assert_int_equal(write_step(h, st, &w, &wr), 1);
+	assert_int_equal(wr->offset, 12);
+	w.action = CONTAINERD__SERVICES__CONTENT__V1__WRITE_ACTION__COMMIT;
+	w.offset = 12;
+	w.data.len = 0;
+	assert_int_equal(write_step(h, st, &w, &wr), 1);
+	assert_string_equal(wr->digest, digest);
+	rpc_stream_free(st);
+}
+
 static void content_write_refuses_what_does_not_fit(void **state)
 {
 	struct harness *h = *state;
@@ -563,6 +593,7 @@ int main(void)
 		T(image_is_created_updated_guarded_deleted),
 		T(content_is_written_read_listed_deleted),
 		T(content_write_takes_no_memory_that_grows_with_the_messages),
+		T(content_written_from_0_takes_the_place_of_what_is_shared),
 		T(content_write_refuses_what_does_not_fit),
 		T(lease_holds_what_is_made_under_it),
 	};
