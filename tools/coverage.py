@@ -217,7 +217,7 @@ def rpc_handlers():
             name, desc, arg, table = m.groups()
             if arg:
                 desc = macros[desc].replace('##x##', arg)
-            if re.search(rf'\bservice_{name}\b|\bON_WIRE\(\w+,\s*{name}\)', daemon):
+            if re.search(rf'\bservice_{name}\b|\bON_WIRE(?:_WITH)?\(\w+,\s*{name}\b', daemon):
                 uses.append((desc, table))
         renamed = dict(re.findall(r'->(\w+)\.name\s*=\s*"([\w.]+)"', text))
         for desc, table in re.findall(r'\(struct rpc_service\)\s*\{\s*(?:\.desc\s*=\s*)?&([\w>-]+),\s*(?:\.methods\s*=\s*)?(\w+)', text):

@@ -817,10 +817,25 @@ static int add(struct plugin_init *in, void (*fill)(struct services *s, struct r
 	return 0;
 }
 
+static int add_with(struct plugin_init *in, const char *type,
+		    void (*fill)(struct services *s, struct rpc_service *ret), struct err *err)
+{
+	void *unused;
+	int r = plugin_get_first(in->set, type, &unused, err);
+	return r < 0 ? r : add(in, fill, err);
+}
+
 #define ON_WIRE(id, service)                                                 \
 	int plugin_grpc_##id##_init(struct plugin_init *in, struct err *err) \
 	{                                                                    \
 		return add(in, service_##service, err);                      \
+	}
+
+/* One whose part has failed, or is disabled, is not there, like one that is disabled itself. */
+#define ON_WIRE_WITH(id, service, type)                                         \
+	int plugin_grpc_##id##_init(struct plugin_init *in, struct err *err)    \
+	{                                                                       \
+		return add_with(in, PLUGIN_TYPE(type), service_##service, err); \
 	}
 
 ON_WIRE(containers, containers)
@@ -829,15 +844,21 @@ ON_WIRE(diff, diff)
 ON_WIRE(events, events)
 ON_WIRE(images, images)
 ON_WIRE(leases, leases)
-ON_WIRE(mounts, mounts)
+ON_WIRE_WITH(mounts, mounts, "mount-manager.v1")
 ON_WIRE(namespaces, namespaces)
 ON_WIRE(sandboxes, sandbox_store)
 ON_WIRE(snapshots, snapshots)
-ON_WIRE(streaming, streaming)
-ON_WIRE(tasks, tasks)
-ON_WIRE(transfer, transfer)
+ON_WIRE_WITH(streaming, streaming, "streaming.v1")
+ON_WIRE_WITH(tasks, tasks, "runtime.v2")
 ON_WIRE(version, version)
 ON_WIRE(healthcheck, health)
+
+int plugin_grpc_transfer_init(struct plugin_init *in, struct err *err)
+{
+	void *unused;
+	int r = plugin_get_first(in->set, PLUGIN_TYPE("streaming.v1"), &unused, err);
+	return r < 0 ? r : add_with(in, PLUGIN_TYPE("transfer.v1"), service_transfer, err);
+}
 
 /* The instance of each plugin of the two types is a struct sandbox_controller. */
 int plugin_grpc_sandbox_controllers_init(struct plugin_init *in, struct err *err)

@@ -137,6 +137,8 @@ static int delete (struct rpc_call *call, const void *req, struct err *err)
 	struct ctx *ctx = rpc_ctx(call);
 	struct services *s = rpc_data(call);
 	IM(ImageDelete) ev = CONTAINERD__SERVICES__IMAGES__V1__IMAGE_DELETE__INIT;
+	if (r->sync && !s->gc)
+		return gc_disabled(err);
 	int e = image_delete(ctx, s->db, r->name, r->target ? r->target->digest : NULL, err);
 	if (e < 0)
 		return e;

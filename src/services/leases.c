@@ -42,6 +42,8 @@ static int delete (struct rpc_call *call, const void *req, struct err *err)
 	const LE(DeleteRequest) *r = req;
 	struct ctx *ctx = rpc_ctx(call);
 	struct services *s = rpc_data(call);
+	if (r->sync && !s->gc)
+		return gc_disabled(err);
 	int e = lease_delete(ctx, s->db, r->id, err);
 	if (e == 0 && r->sync)
 		e = gc_scheduler_wait(ctx, s->gc, err);

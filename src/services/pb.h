@@ -7,3 +7,6 @@
 
 /* Answers google.protobuf.Empty. */
 int pb_send_empty(struct rpc_call *call, struct err *err) _must_check_;
+
+/* For who was asked to wait for it, when services.gc is NULL. */
+int gc_disabled(struct err *err);

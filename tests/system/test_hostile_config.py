@@ -4,10 +4,12 @@ import os
 import socket
 import subprocess
 
+import grpc
 import pytest
 
 import evil
 import harness
+import rpc
 from harness import BIN
 
 
@@ -145,3 +147,46 @@ def test_second_daemon(tmp_path):
     finally:
         d.close()
     assert not d.address.exists()
+
+
+GONE = {
+    "mount-manager.v1.bolt": "mounts.v1.Mounts/List",
+    "runtime.v2.task": "tasks.v1.Tasks/List",
+    "streaming.v1.manager": "streaming.v1.Streaming/Stream",
+    "transfer.v1.local": "transfer.v1.Transfer/Transfer",
+    "differ.v1.walking": "transfer.v1.Transfer/Transfer",
+}
+DELETED = {"images.v1.Images/Delete": {"name": "x", "sync": True}, "leases.v1.Leases/Delete": {"id": "x", "sync": True}}
+
+
+@pytest.mark.parametrize("plugin", [*GONE, "gc.v1.scheduler"])
+def test_service_whose_part_is_disabled_harms_nobody(stubs, plugin):
+    d = evil.new_daemon()
+    d.config.write_text(d.config.read_text().replace('cri"]', f'cri", "io.containerd.{plugin}"]'))
+    d.start()
+    client = rpc.Client(stubs, d.address, "default")
+    if plugin in GONE:
+        with pytest.raises(grpc.RpcError) as e:
+            client.raw(f"containerd.services.{GONE[plugin]}", b"")
+        assert e.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    else:
+        for method, request in DELETED.items():
+            with pytest.raises(grpc.RpcError) as e:
+                client(f"containerd.services.{method}", request)
+            assert e.value.code() == grpc.StatusCode.FAILED_PRECONDITION and "disabled" in e.value.details()
+    # With everything that needs the plugin, whether it is told so or not.
+    requests = {"containerd.services.transfer.v1.Transfer/Transfer": transfer()}
+    for path in rpc.METHODS:
+        if not path.endswith(("/Subscribe", "/Watch")):
+            try:
+                client(path, requests[path]) if path in requests else client.raw(path, b"", timeout=20)
+            except grpc.RpcError as e:
+                assert e.code() != grpc.StatusCode.UNAVAILABLE, path
+    client.close()
+    d.close()
+
+
+def transfer():
+    def store(name):
+        return "containerd.types.transfer.ImageStore", rpc.build("containerd.types.transfer.ImageStore", {"name": name}).SerializeToString()
+    return {"source": store("a"), "destination": store("b")}
