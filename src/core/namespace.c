@@ -10,10 +10,10 @@ struct ns_call {
 	struct ctx *ctx;
 	const char *name;
 	const struct labels *labels;
-	const char *key, *value;
+	const char **keys;
 	struct labels ret;
 	struct namespace_info *infos;
-	size_t n;
+	size_t n; /* of keys, or of infos */
 };
 
 static int ns_create(struct bolt_tx *tx, void *arg, struct err *err)
@@ -79,30 +79,81 @@ int namespace_labels(struct ctx *ctx, struct db *db, const char *name, struct la
 	return rc;
 }
 
-static int ns_set_label(struct bolt_tx *tx, void *arg, struct err *err)
+static int label_write(struct bolt_bucket *b, const char *key, const char *value)
 {
-	struct ns_call *c = arg;
-	struct bolt_bucket *b;
-	int rc = SCHEMA_MAKE(tx, &b, c->name, "labels");
-
-	if (rc == 0)
-		rc = str_empty(c->value) ? bolt_delete(b, bolt_s(c->key))
-					 : schema_put_str(b, c->key, c->value);
-	return rc < 0 ? err_errno(err, rc, "write label of namespace \"%s\"", c->name) : 0;
+	return str_empty(value) ? bolt_delete(b, bolt_s(key)) : schema_put_str(b, key, value);
 }
 
-int namespace_set_label(struct ctx *ctx, struct db *db, const char *name, const char *key,
-			const char *value, struct err *err)
+/* Sets c->labels, of which c->keys are to be written, or all and no others. */
+static int ns_update(struct bolt_tx *tx, void *arg, struct err *err)
 {
-	struct ns_call c = {.ctx = ctx, .name = name, .key = key, .value = value};
-	struct label one = {key, value ? value : ""};
-	int rc = new_name_validate(name, err);
+	struct ns_call *c = arg;
+	struct bolt_bucket *b = SCHEMA_FIND(tx, c->name, "labels");
+	struct labels have = {0};
+	int rc = 0;
 
+	if (c->n || c->labels->n)
+		rc = SCHEMA_MAKE(tx, &b, c->name, "labels");
+	if (rc == 0 && b && !c->n)
+		rc = schema_get_labels(c->ctx->arena, SCHEMA_FIND(tx, c->name), "labels", &have);
+	for (size_t i = 0; rc == 0 && i < have.n; i++)
+		rc = bolt_delete(b, bolt_s(have.v[i].key));
+	for (size_t i = 0; rc == 0 && !c->n && i < c->labels->n; i++)
+		rc = label_write(b, c->labels->v[i].key, c->labels->v[i].value);
+	for (size_t i = 0; rc == 0 && i < c->n; i++)
+		rc = label_write(b, c->keys[i], labels_get(c->labels, c->keys[i]));
+	if (rc < 0)
+		return err_errno(err, rc, "write labels of namespace \"%s\"", c->name);
+	return ns_labels(tx, arg, err);
+}
+
+/* The keys that @paths name. */
+static int mask_keys(struct arena *a, char *const *paths, size_t n, const char ***ret,
+		     struct err *err)
+{
+	const char **keys = arena_new_array(a, const char *, n + 1);
+
+	if (!keys)
+		return err_nomem(err);
+	for (size_t i = 0; i < n; i++) {
+		keys[i] = str_skip(paths[i], "labels.");
+		if (!keys[i])
+			return err_set(err, ERR_INVALID_ARGUMENT, "cannot update \"%s\" field",
+				       paths[i]);
+	}
+	*ret = keys;
+	return 0;
+}
+
+/* Only what is written. */
+static int update_validate(const struct ns_call *c, struct err *err)
+{
+	int rc = c->n ? 0 : labels_validate(c->labels, err);
+
+	for (size_t i = 0; rc == 0 && i < c->n; i++) {
+		struct label one = {c->keys[i], str_or(labels_get(c->labels, c->keys[i]), "")};
+
+		rc = labels_validate(&(struct labels){&one, 1, 1}, err);
+	}
+	return rc;
+}
+
+int namespace_update(struct ctx *ctx, struct db *db, const char *name, const struct labels *labels,
+		     char *const *paths, size_t n, struct labels *ret, struct err *err)
+{
+	struct ns_call c = {.ctx = ctx, .name = name, .labels = labels, .n = n};
+	int rc = mask_keys(ctx->arena, paths, n, &c.keys, err);
+
+	if (rc == 0)
+		rc = new_name_validate(name, err);
 	if (rc < 0)
 		return rc;
-	if (labels_validate(&(struct labels){&one, 1, 1}, err) < 0)
+	if (update_validate(&c, err) < 0)
 		return err_prefix(err, "namespace.Labels");
-	return db_update(ctx, db, ns_set_label, &c, err);
+	rc = db_update(ctx, db, ns_update, &c, err);
+	if (rc == 0)
+		*ret = c.ret;
+	return rc;
 }
 
 static int ns_list(struct bolt_tx *tx, void *arg, struct err *err)

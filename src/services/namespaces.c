@@ -96,36 +96,6 @@ static int create(struct rpc_call *call, const void *req, struct err *err)
 	return e < 0 ? e : rpc_send(call, &resp.base, err);
 }
 
-/* Which labels the update sets: those named by the mask (labels, labels.K), or all that it carries
- * and none else. */
-static int update_labels(struct ctx *ctx, struct services *s, const NS(UpdateNamespaceRequest) * r,
-			 struct err *err)
-{
-	const char *name = r->namespace_->name;
-	struct labels want, have;
-	size_t n;
-	char **paths = pb_mask(r->update_mask, &n);
-	int e = pb_labels_get(ctx->arena, r->namespace_->labels, r->namespace_->n_labels, &want,
-			      err);
-	for (size_t i = 0; e == 0 && i < n; i++) {
-		const char *key = str_skip(paths[i], "labels.");
-		if (!key)
-			return err_set(err, ERR_INVALID_ARGUMENT, "cannot update \"%s\" field",
-				       paths[i]);
-		const char *v = labels_get(&want, key);
-		e = namespace_set_label(ctx, s->db, name, key, v ? v : "", err);
-	}
-	if (e < 0 || n)
-		return e;
-	e = namespace_labels(ctx, s->db, name, &have, err);
-	for (size_t i = 0; e == 0 && i < have.n; i++)
-		if (!labels_get(&want, have.v[i].key))
-			e = namespace_set_label(ctx, s->db, name, have.v[i].key, "", err);
-	for (size_t i = 0; e == 0 && i < want.n; i++)
-		e = namespace_set_label(ctx, s->db, name, want.v[i].key, want.v[i].value, err);
-	return e;
-}
-
 static int update(struct rpc_call *call, const void *req, struct err *err)
 {
 	const NS(UpdateNamespaceRequest) *r = req;
@@ -134,12 +104,16 @@ static int update(struct rpc_call *call, const void *req, struct err *err)
 	if (!r->namespace_)
 		return err_set(err, ERR_INVALID_ARGUMENT, "namespace is required");
 	struct namespace_info info = {.name = r->namespace_->name};
+	struct labels want;
+	size_t n;
+	char **paths = pb_mask(r->update_mask, &n);
 	NS(UpdateNamespaceResponse)
 	resp = CONTAINERD__SERVICES__NAMESPACES__V1__UPDATE_NAMESPACE_RESPONSE__INIT;
 	Containerd__Events__NamespaceUpdate ev = CONTAINERD__EVENTS__NAMESPACE_UPDATE__INIT;
-	int e = update_labels(ctx, s, r, err);
+	int e = pb_labels_get(ctx->arena, r->namespace_->labels, r->namespace_->n_labels, &want,
+			      err);
 	if (e == 0)
-		e = namespace_labels(ctx, s->db, info.name, &info.labels, err);
+		e = namespace_update(ctx, s->db, info.name, &want, paths, n, &info.labels, err);
 	if (e == 0)
 		e = to_pb(ctx->arena, &info, &resp.namespace_, err);
 	ev.name = (char *)info.name;

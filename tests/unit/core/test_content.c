@@ -416,8 +416,7 @@ static void isolated_namespaces_share_only_what_is_marked(void **state)
 	assert_ok(content_writer_status(w, &st, &f->err));
 	assert_int_equal(st.offset, 0);
 	content_writer_close(w);
-	assert_ok(namespace_set_label(&f->ctx, f->db, "default",
-				      "containerd.io/namespace.shareable", "true", &f->err));
+	assert_ok(namespace_label(f, "default", "containerd.io/namespace.shareable", "true"));
 	w = open_writer(f, "r", 0, d.text);
 	assert_ok(content_writer_status(w, &st, &f->err));
 	assert_int_equal(st.offset, 3);

@@ -96,24 +96,50 @@ static void namespace_lives_from_create_to_delete(void **state)
 	assert_string_equal(all[0].name, "one");
 	assert_int_equal(all[0].labels.n, 0);
 	assert_int_equal(all[1].labels.n, 1);
-	assert_ok(namespace_set_label(&f->ctx, f->db, "two", "b", "2", &f->err));
-	assert_ok(namespace_set_label(&f->ctx, f->db, "two", "a", "", &f->err));
+	assert_ok(namespace_label(f, "two", "b", "2"));
+	assert_ok(namespace_label(f, "two", "a", ""));
 	assert_ok(namespace_labels(&f->ctx, f->db, "two", &got, &f->err));
 	assert_int_equal(got.n, 1);
 	assert_string_equal(labels_get(&got, "b"), "2");
 	assert_ok(namespace_labels(&f->ctx, f->db, "unknown", &got, &f->err));
 	assert_int_equal(got.n, 0);
-	assert_ok(namespace_set_label(&f->ctx, f->db, "made-by-label", "b", "2", &f->err));
+	assert_ok(namespace_label(f, "made-by-label", "b", "2"));
 	assert_ok(namespace_labels(&f->ctx, f->db, "made-by-label", &got, &f->err));
 	assert_string_equal(labels_get(&got, "b"), "2");
 	assert_err(namespace_create(&f->ctx, f->db, "made-by-label", NULL, &f->err),
 		   ERR_ALREADY_EXISTS, "namespace \"made-by-label\": already exists");
-	assert_err(namespace_set_label(&f->ctx, f->db, "version", "b", "2", &f->err),
-		   ERR_INVALID_ARGUMENT,
+	assert_err(namespace_label(f, "version", "b", "2"), ERR_INVALID_ARGUMENT,
 		   "namespace name \"version\" is reserved: invalid argument");
 	assert_ok(namespace_delete(&f->ctx, f->db, "two", &f->err));
 	assert_err(namespace_delete(&f->ctx, f->db, "two", &f->err), ERR_NOT_FOUND,
 		   "namespace \"two\": not found");
+}
+
+static void update_of_a_namespace_is_all_or_nothing(void **state)
+{
+	struct fix *f = *state;
+	char *long_value = memset(arena_zalloc(f->arena, 5001), 'x', 5000);
+	struct labels l = make_labels(f->arena, "a", "1", "b", long_value, NULL), got;
+	char *paths[] = {(char *)"labels.a", (char *)"labels.b", (char *)"name"};
+
+	assert_ok(namespace_label(f, "one", "old", "0"));
+	assert_int_equal(namespace_update(&f->ctx, f->db, "one", &l, paths, 2, &got, &f->err),
+			 -ERR_INVALID_ARGUMENT);
+	assert_int_equal(namespace_update(&f->ctx, f->db, "one", &l, NULL, 0, &got, &f->err),
+			 -ERR_INVALID_ARGUMENT);
+	paths[1] = paths[2];
+	assert_err(namespace_update(&f->ctx, f->db, "one", &l, paths, 2, &got, &f->err),
+		   ERR_INVALID_ARGUMENT, "cannot update \"name\" field: invalid argument");
+	assert_ok(namespace_labels(&f->ctx, f->db, "one", &got, &f->err));
+	assert_int_equal(got.n, 1);
+	assert_string_equal(labels_get(&got, "old"), "0");
+	/* What is not named is not looked at. */
+	assert_ok(namespace_update(&f->ctx, f->db, "one", &l, paths, 1, &got, &f->err));
+	assert_int_equal(got.n, 2);
+	l = make_labels(f->arena, "c", "3", "empty", "", NULL);
+	assert_ok(namespace_update(&f->ctx, f->db, "one", &l, NULL, 0, &got, &f->err));
+	assert_int_equal(got.n, 1);
+	assert_string_equal(labels_get(&got, "c"), "3");
 }
 
 static struct image sample_image(const char *name)
@@ -580,6 +606,7 @@ int main(void)
 		cmocka_unit_test(time_is_go_s),
 		T(any_survives_and_damage_is_seen),
 		T(namespace_lives_from_create_to_delete),
+		T(update_of_a_namespace_is_all_or_nothing),
 		T(namespace_with_objects_is_not_deleted),
 		T(container_is_stored_as_given),
 		T(container_create_validates),

@@ -20,6 +20,7 @@
 #include "core/content.h"
 #include "core/db.h"
 #include "core/event.h"
+#include "core/namespace.h"
 
 struct fix {
 	char dir[64];
@@ -99,4 +100,15 @@ static inline struct labels make_labels(struct arena *a, ...)
 		assert_int_equal(labels_set(a, &l, key, va_arg(ap, const char *)), 0);
 	va_end(ap);
 	return l;
+}
+
+/* One label of a namespace; "" removes it. */
+static inline int namespace_label(struct fix *f, const char *name, const char *key,
+				  const char *value)
+{
+	struct label one = {key, value};
+	struct labels l = {&one, 1, 1}, got;
+	char *path = arena_printf(f->arena, "labels.%s", key);
+
+	return namespace_update(&f->ctx, f->db, name, &l, &path, 1, &got, &f->err);
 }
