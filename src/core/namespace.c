@@ -4,6 +4,7 @@
 #include "core/namespace.h"
 
 #include "base/str.h"
+#include "core/db_internal.h"
 #include "core/schema.h"
 
 struct ns_call {
@@ -252,5 +253,12 @@ int namespace_delete(struct ctx *ctx, struct db *db, const char *name, struct er
 	struct ns_call c = {.ctx = ctx, .name = name};
 	int rc = ident_validate(name, err);
 
-	return rc < 0 ? rc : db_update(ctx, db, ns_delete, &c, err);
+	if (rc == 0)
+		rc = db_update(ctx, db, ns_delete, &c, err);
+	if (rc < 0)
+		return rc;
+	/* Its ingests and leases went with it; what they kept is the collector's. */
+	db->content_dirty = true;
+	db_mark_dirty(db, true);
+	return 0;
 }

@@ -352,6 +352,26 @@ static void expired_ingest_is_removed(void **state)
 	assert_int_equal(n, 0);
 }
 
+static void ingests_of_a_deleted_namespace_are_removed(void **state)
+{
+	struct fix *f = *state;
+	struct content_status *v;
+	struct content_writer *w;
+	size_t n;
+
+	collect(f);
+	assert_ok(content_writer_open(&f->ctx, f->db, "left", 0, "", &w, &f->err));
+	assert_ok(content_writer_write(w, "abc", 3, &f->err));
+	content_writer_close(w);
+	collect(f);
+	assert_ok(f->content->ops->list_status(&f->ctx, f->content, &v, &n, &f->err));
+	assert_int_equal(n, 1);
+	assert_ok(namespace_delete(&f->ctx, f->db, "default", &f->err));
+	collect(f);
+	assert_ok(f->content->ops->list_status(&f->ctx, f->content, &v, &n, &f->err));
+	assert_int_equal(n, 0);
+}
+
 static void ingest_of_shared_content_keeps_the_bytes(void **state)
 {
 	struct fix *f = *state;
@@ -627,6 +647,7 @@ int main(void)
 		T(references_stay_inside_of_a_namespace),
 		T(ingest_lives_until_its_time_or_with_its_lease),
 		T(expired_ingest_is_removed),
+		T(ingests_of_a_deleted_namespace_are_removed),
 		T(ingest_of_shared_content_keeps_the_bytes),
 		T(leftovers_of_an_earlier_run_are_removed),
 		T(deletions_of_images_and_snapshots_are_published),
