@@ -3,6 +3,7 @@
 #include "core/pb.h"
 
 #include "base/str.h"
+#include "base/time.h"
 
 /* The layout that protobuf-c gives every entry of a map<string,string>. */
 struct map_entry {
@@ -54,10 +55,23 @@ int pb_labels_put(struct arena *a, const struct labels *l, const ProtobufCMessag
 	return 0;
 }
 
+/* Nanoseconds may be any number on the wire: what is beyond a second counts as seconds. */
 struct timespec pb_time_get(const Google__Protobuf__Timestamp *t)
 {
-	return t ? (struct timespec){.tv_sec = t->seconds, .tv_nsec = t->nanos}
-		 : (struct timespec){0};
+	int64_t carry, nsec;
+	struct timespec ts = {0};
+	if (!t)
+		return ts;
+	carry = t->nanos / NSEC_PER_SEC;
+	nsec = t->nanos % NSEC_PER_SEC;
+	if (nsec < 0) {
+		nsec += NSEC_PER_SEC;
+		carry--;
+	}
+	ts.tv_nsec = (long)nsec;
+	if (__builtin_add_overflow(t->seconds, carry, &ts.tv_sec))
+		ts.tv_sec = t->seconds;
+	return ts;
 }
 
 Google__Protobuf__Timestamp *pb_time_put(struct arena *a, struct timespec t)

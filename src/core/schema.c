@@ -57,7 +57,7 @@ size_t schema_varint_decode(const void *p, size_t n, int64_t *ret)
 
 size_t schema_time_encode(struct timespec t, uint8_t out[SCHEMA_TIME_MAX])
 {
-	uint64_t sec = (uint64_t)((int64_t)t.tv_sec + YEAR1_OFFSET);
+	uint64_t sec = (uint64_t)t.tv_sec + (uint64_t)YEAR1_OFFSET;
 	uint32_t nsec = (uint32_t)t.tv_nsec;
 
 	out[0] = 1;

@@ -490,8 +490,7 @@ int runtime_delete(struct ctx *ctx, struct runtime *rt, const char *id, struct r
 		ret->pid = resp->pid;
 		ret->status = resp->exit_status;
 		if (resp->exited_at)
-			ret->at = (struct timespec){.tv_sec = resp->exited_at->seconds,
-						    .tv_nsec = resp->exited_at->nanos};
+			ret->at = pb_time_get(resp->exited_at);
 	}
 	task_shutdown(ctx, t);
 	char *hidden[2] = {NULL, NULL};

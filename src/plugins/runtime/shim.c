@@ -15,6 +15,7 @@
 #include "base/str.h"
 #include "base/time.h"
 #include "base/trace.h"
+#include "core/pb.h"
 #include "protos.h"
 #include "sys/spawn.h"
 
@@ -343,8 +344,7 @@ int shim_delete(struct ctx *ctx, const struct runtime_options *o, const struct b
 	*ret = (struct runtime_exit){
 		.pid = resp->pid, .status = resp->exit_status, .at = time_now()};
 	if (resp->exited_at)
-		ret->at = (struct timespec){.tv_sec = resp->exited_at->seconds,
-					    .tv_nsec = resp->exited_at->nanos};
+		ret->at = pb_time_get(resp->exited_at);
 	return 0;
 }
 

@@ -312,6 +312,17 @@ static void lists_are_in_bytewise_order_and_filtered(void **state)
 
 /* ---- images ---- */
 
+static void image_may_be_of_any_time(void **state)
+{
+	struct fix *f = *state;
+	struct timespec far = {.tv_sec = INT64_MAX, .tv_nsec = 1};
+	struct image i = sample_image("far"), got;
+
+	assert_ok(image_create(&f->ctx, f->db, &i, far, &got, &f->err));
+	assert_int_equal(got.created_at.tv_sec, INT64_MAX);
+	assert_int_equal(got.created_at.tv_nsec, 1);
+}
+
 static void image_create_validates(void **state)
 {
 	struct fix *f = *state;
@@ -613,6 +624,7 @@ int main(void)
 		T(container_update_obeys_the_mask),
 		T(of_extensions_with_one_key_the_last_counts),
 		T(lists_are_in_bytewise_order_and_filtered),
+		T(image_may_be_of_any_time),
 		T(image_create_validates),
 		T(image_lives_from_create_to_delete),
 		T(image_s_target_is_updated_as_a_whole),

@@ -42,6 +42,29 @@ static void labels_survive_both_ways(void **state)
 	assert_int_equal(back.n, 0);
 }
 
+static void nanoseconds_beyond_a_second_are_seconds(void **state)
+{
+	static const struct {
+		int64_t seconds;
+		int32_t nanos;
+		int64_t sec;
+		long nsec;
+	} cases[] = {{100, 5, 100, 5},
+		     {100, -5, 99, 999999995},
+		     {100, 2000000000, 102, 0},
+		     {0, INT32_MIN, -3, 852516352},
+		     {INT64_MAX, INT32_MAX, INT64_MAX, 147483647},
+		     {INT64_MIN, -1, INT64_MIN, 999999999}};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		Google__Protobuf__Timestamp t = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+		t.seconds = cases[i].seconds;
+		t.nanos = cases[i].nanos;
+		struct timespec ts = pb_time_get(&t);
+		assert_int_equal(ts.tv_sec, cases[i].sec);
+		assert_int_equal(ts.tv_nsec, cases[i].nsec);
+	}
+}
+
 static void entry_without_key_or_value_is_empty_strings(void **state)
 {
 	/* labels (field 2): an empty entry, and one with a key only, twice. */
@@ -137,8 +160,11 @@ static void memory_that_runs_out_is_an_error(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(labels_survive_both_ways),	     T(entry_without_key_or_value_is_empty_strings),
-		T(times_and_anys_may_be_absent),     T(descriptors_and_mounts_survive),
+		T(labels_survive_both_ways),
+		T(entry_without_key_or_value_is_empty_strings),
+		T(nanoseconds_beyond_a_second_are_seconds),
+		T(times_and_anys_may_be_absent),
+		T(descriptors_and_mounts_survive),
 		T(memory_that_runs_out_is_an_error),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
