@@ -279,8 +279,6 @@ static int import(struct call *c, const Google__Protobuf__Any *src,
 			   src->value.len, &m, err);
 	if (e == 0)
 		e = store_get(c->ctx, dst, &to, err);
-	if (e == 0 && c->options)
-		to.sync_fs = c->options->sync_fs;
 	if (e == 0)
 		e = byte_source_open(c->ctx, c->s, m->stream, &in, err);
 	if (e < 0)

@@ -7,8 +7,9 @@ import tarfile
 
 import pytest
 
+import evil
 import images
-from harness import SECONDS, rows, run
+from harness import SECONDS, rows, run, until
 
 
 @pytest.fixture
@@ -233,3 +234,20 @@ def test_export_to_a_pipe_is_import_from_one(ctr, image, ns):
     out.stdout.close()
     assert (taken.wait(SECONDS), out.wait(SECONDS)) == (0, 0)
     assert ctr.quiet("images", "ls", "-q", ns=ns) == [image]
+
+
+def test_archive_of_a_daemon_that_was_killed_does_not_stay(tmp_path):
+    d = evil.new_daemon()
+    d.start()
+    p = d.ctr.popen("images", "import", "-", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    info = tarfile.TarInfo("big")
+    info.size = 1 << 20
+    p.stdin.write(info.tobuf() + bytes(info.size))
+    p.stdin.flush()
+    until("the import to begin", lambda: list(d.root.glob("*/tmp/import-*/big")))
+    d.kill()
+    p.kill()
+    p.communicate()
+    d.start()
+    assert not list(d.root.glob("*/tmp/*"))
+    d.close()

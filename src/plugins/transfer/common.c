@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Shared pieces of transfers: see internal.h. */
+#include <dirent.h>
 #include <stdlib.h>
 
 #include "base/path.h"
@@ -8,12 +9,22 @@
 #include "plugins/transfer/internal.h"
 #include "protos.h"
 
+/* Archives that an earlier daemon was at when it was ended. */
+static void leftovers_remove(const char *dir)
+{
+	_cleanup_closedir_ DIR *d = opendir(dir);
+	for (struct dirent *e; d && (e = readdir(d));)
+		if (str_has_prefix(e->d_name, IMPORT_PREFIX))
+			(void)!rm_rf(dirfd(d), e->d_name);
+}
+
 int transfer_new(const struct transfer_options *o, struct transfer **ret, struct err *err)
 {
 	struct transfer *t = calloc(1, sizeof(*t));
 	if (!t)
 		return err_nomem(err);
 	t->o = *o;
+	leftovers_remove(o->temp);
 	if (t->o.max_downloads < 1)
 		t->o.max_downloads = 1;
 	if (t->o.max_uploads < 1)

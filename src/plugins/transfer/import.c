@@ -581,7 +581,7 @@ int transfer_import(struct ctx *ctx, struct transfer *t, int fd, bool compress,
 {
 	struct importer x = {.ctx = ctx, .t = t, .to = to, .compress = compress};
 	struct lease_guard lease;
-	char *dir = arena_printf(ctx->arena, "%s/import-XXXXXX", t->o.temp);
+	char *dir = arena_printf(ctx->arena, "%s/" IMPORT_PREFIX "XXXXXX", t->o.temp);
 	int r = dir ? mkdir_p(t->o.temp, 0700) : -ENOMEM;
 	if (r < 0)
 		return err_errno(err, r, "make %s", t->o.temp);

@@ -11,6 +11,8 @@
 #include "oci/manifest.h"
 #include "plugins/transfer/transfer.h"
 
+#define IMPORT_PREFIX "import-" /* of directories in transfer_options.temp */
+
 struct transfer {
 	struct transfer_options o;
 };
