@@ -255,6 +255,13 @@ static bool execs_live(const struct container *c)
 	return false;
 }
 
+bool container_deleting(const struct container *c)
+{
+	const struct op *op = c->init.ops;
+
+	return op && op->run == init_delete_run && op->started;
+}
+
 static void init_end(struct container *c)
 {
 	loop_source_free(c->ending_timer);
@@ -263,7 +270,7 @@ static void init_end(struct container *c)
 	c->paused = c->pausing = false;
 	exit_tell(&c->init);
 	/* A Delete of a created container waits for this. */
-	if (c->init.ops && c->init.ops->run == init_delete_run && c->init.ops->started)
+	if (container_deleting(c))
 		init_delete_run(c->init.ops);
 }
 
@@ -421,8 +428,7 @@ struct op *op_new(struct proc *p, struct rpc_call *call, void (*run)(struct op *
 	return op;
 }
 
-/* Runs what is first, and what follows when that ends at once. */
-static void ops_run(struct proc *p)
+void ops_run(struct proc *p)
 {
 	if (p->ops_busy)
 		return;

@@ -24,10 +24,11 @@ static void start_failed(struct op *op)
 		unlink(op->text);
 	pio_free(p->io);
 	p->io = NULL;
-	op_fail(op, &op->failure);
+	op_fail_last(op, &op->failure);
 	p->start_failed = true;
 	proc_waiters_tell(p);
 	proc_start_ended(p);
+	ops_run(p); /* which may be another start, with a state of its own */
 }
 
 static void started_tell(struct op *op)
@@ -138,6 +139,9 @@ static bool start_refused(struct op *op)
 	else if (c->init.ended || c->init.state == PROC_STOPPED)
 		err_set(&op->failure, ERR_FAILED_PRECONDITION,
 			"container %s init process is not running", c->id);
+	else if (container_deleting(c))
+		err_set(&op->failure, ERR_FAILED_PRECONDITION, "container %s is being deleted",
+			c->id);
 	return op->failure.kind != 0;
 }
 
@@ -160,6 +164,7 @@ static void delete_done(void *arg)
 {
 	struct op *op = arg;
 	struct proc *p = op->p;
+	struct container *c = p->c;
 	Containerd__Task__V2__DeleteResponse resp = CONTAINERD__TASK__V2__DELETE_RESPONSE__INIT;
 	Google__Protobuf__Timestamp at;
 
@@ -168,6 +173,8 @@ static void delete_done(void *arg)
 	resp.exited_at = timestamp_of(p->exited_at, &at);
 	op_reply_last(op, &resp.base);
 	exec_remove(p);
+	if (container_deleting(c))
+		init_delete_run(c->init.ops);
 }
 
 void exec_delete_run(struct op *op)

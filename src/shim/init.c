@@ -314,13 +314,14 @@ static void start_failed(struct op *op)
 {
 	struct proc *p = op->p;
 
-	op_fail(op, &op->failure);
+	op_fail_last(op, &op->failure);
 	/* What could not be restored has no process whose end could be waited for. */
 	if (p->c->checkpoint && !p->pid) {
 		p->start_failed = true;
 		proc_waiters_tell(p);
 	}
 	proc_start_ended(p);
+	ops_run(p); /* which may be another start, with a state of its own */
 }
 
 static void start_done(void *arg, const struct runtime_result *res)
@@ -460,6 +461,10 @@ static void delete_step(struct op *op)
 	 */
 	if (p->pid && p->state != PROC_STOPPED)
 		return;
+	/* So does that of another process's output, when that is being deleted too. */
+	for (const struct proc *e = p->c->execs; e; e = e->next)
+		if (e->ops)
+			return;
 	delete_finish(op);
 }
 
@@ -497,10 +502,10 @@ static bool delete_refused(struct op *op)
 		return true;
 	}
 	for (struct proc *e = c->execs; e; e = e->next) {
-		if (!e->ops)
+		if (!e->starting)
 			continue;
-		err_set(&op->failure, ERR_FAILED_PRECONDITION,
-			"process %s is being started or deleted", e->id);
+		err_set(&op->failure, ERR_FAILED_PRECONDITION, "process %s is being started",
+			e->id);
 		return true;
 	}
 	return false;

@@ -138,6 +138,8 @@ void container_link(struct container *c);
 /* Unlinks, answers who still waits with not found, frees after this round. */
 void container_remove(struct container *c);
 void exec_remove(struct proc *p);
+/* A Delete of it has begun: it waits for the operations that its other processes have by then. */
+bool container_deleting(const struct container *c);
 /* 0 or -ENOMEM. */
 int proc_init(struct proc *p, struct container *c, const char *id, const char *in, const char *out,
 	      const char *err, bool terminal);
@@ -162,9 +164,12 @@ void op_add(struct op *op);
 /* Answers; frees the operation. @msg NULL = Empty. */
 void op_reply(struct op *op, const ProtobufCMessage *msg);
 void op_fail(struct op *op, const struct err *err);
-/* As op_reply(), but lets nothing after it run: the process is about to be removed. */
+/* As op_reply(), but lets nothing after it run, until ops_run(), or because the process is about to
+ * be removed. */
 void op_reply_last(struct op *op, const ProtobufCMessage *msg);
 void op_fail_last(struct op *op, const struct err *err);
+/* Runs what is first, and what follows when that ends at once. */
+void ops_run(struct proc *p);
 /* Starts the runtime for this container; a start that fails ends the operation. @fn's arg is @op.
  */
 void op_runtime(struct op *op, const struct runtime_io *io, const char *const *args, runtime_fn fn);

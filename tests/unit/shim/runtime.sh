@@ -37,6 +37,11 @@ create)
 start) echo go >"$bundle/go" ;;
 exec)
 	[ -e "$bundle/exec-fail" ] && fail "no such program"
+	if [ -e "$bundle/exec-once" ]; then
+		read x <"$bundle/exec-once"
+		rm "$bundle/exec-once"
+		fail "not yet"
+	fi
 	# Its parent goes at once, so that it is the shim's child from the beginning; it waits for that, or the parent might reap it.
 	pid=$(sh -c 'while [ $PPID != "$2" ] && kill -0 $PPID 2>/dev/null; do :; done; exec sh "$1"' exec "$bundle/exec.sh" $PPID >/dev/null & echo $!)
 	# The process may be over, and reaped, before its pid is known.
@@ -47,6 +52,7 @@ kill) kill -"$2" "$(cat "$bundle/init.pid")" 2>/dev/null || fail "container not 
 ps) echo "[$(cat "$bundle/init.pid")]" ;;
 pause) fail "cannot freeze" ;;
 delete)
+	[ -e "$bundle/slow" ] && read x <"$bundle/slow"
 	rm -f "$bundle/go"
 	kill -9 "$(cat "$bundle/init.pid")" 2>/dev/null
 	exit 0

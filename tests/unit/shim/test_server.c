@@ -205,7 +205,8 @@ static uint32_t delete (struct fixture *f, const char *exec_id)
 	return resp->exit_status;
 }
 
-static void exec(struct fixture *f, const char *exec_id)
+/* With a standard error when @err is not NULL. */
+static void exec_with(struct fixture *f, const char *exec_id, const char *err)
 {
 	Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT;
 
@@ -214,7 +215,42 @@ static void exec(struct fixture *f, const char *exec_id)
 	any.value = (ProtobufCBinaryData){14, (uint8_t *)"{\"args\":[\"x\"]}"};
 	req.exec_id = (char *)exec_id;
 	req.spec = &any;
+	if (err)
+		req.stderr = (char *)err;
 	call(f, "Exec", &req.base, EMPTY);
+}
+
+static void exec(struct fixture *f, const char *exec_id)
+{
+	exec_with(f, exec_id, NULL);
+}
+
+/* The server has seen all calls that were made before. */
+static void calls_arrived(struct fixture *f)
+{
+	REQUEST(ConnectRequest, CONNECT_REQUEST, req);
+	call(f, "Connect", &req.base, &containerd__task__v2__connect_response__descriptor);
+}
+
+/* A fifo of the bundle, at which a script waits until gate_open(). */
+static void gate_make(struct fixture *f, const char *name)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", f->bundle, name);
+	assert_int_equal(mkfifo(path, 0600), 0);
+}
+
+static void gate_open(struct fixture *f, const char *name)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", f->bundle, name);
+	fd = open(path, O_WRONLY);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "\n", 1), 1);
+	close(fd);
 }
 
 static void kill_init(struct fixture *f, uint32_t signal)
@@ -425,6 +461,109 @@ static void who_waits_for_an_exec_that_cannot_be_started_is_answered(void **stat
 	assert_int_equal(wait_for(f, ""), 137);
 	assert_int_equal(delete (f, ""), 137);
 	close(in);
+}
+
+static void a_start_that_waited_for_one_that_failed_counts(void **state)
+{
+	struct fixture *f = *state;
+	struct answer first, second, waiting;
+	int in = open(f->in, O_RDWR);
+	char text[160];
+
+	REQUEST(WaitRequest, WAIT_REQUEST, wait);
+	REQUEST(StartRequest, START_REQUEST, st);
+	gate_make(f, "exec-once");
+	gate_make(f, "hold");
+	bundle_write(f, "init.sh", "read x");
+	snprintf(text, sizeof(text), "read x <%s/hold; exit 4", f->bundle);
+	bundle_write(f, "exec.sh", text);
+	create(f);
+	start(f, "");
+	exec(f, "e1");
+	wait.exec_id = st.exec_id = "e1";
+	begin(f, &first, "Start", &st.base, &containerd__task__v2__start_response__descriptor);
+	begin(f, &second, "Start", &st.base, &containerd__task__v2__start_response__descriptor);
+	calls_arrived(f);
+	gate_open(f, "exec-once");
+	finish(f, &first);
+	assert_int_equal(first.err.kind, ERR_UNKNOWN);
+	finish(f, &second);
+	assert_int_equal(second.err.kind, 0);
+	begin(f, &waiting, "Wait", &wait.base, &containerd__task__v2__wait_response__descriptor);
+	calls_arrived(f);
+	assert_false(waiting.done);
+	gate_open(f, "hold");
+	finish(f, &waiting);
+	assert_int_equal(((Containerd__Task__V2__WaitResponse *)waiting.msg)->exit_status, 4);
+	assert_int_equal(delete (f, "e1"), 4);
+	kill_init(f, SIGKILL);
+	assert_int_equal(wait_for(f, ""), 137);
+	assert_int_equal(delete (f, ""), 137);
+	close(in);
+}
+
+static void delete_waits_for_the_output_of_an_exec_that_is_deleted_too(void **state)
+{
+	const ProtobufCMessageDescriptor *desc = &containerd__task__v2__delete_response__descriptor;
+	struct fixture *f = *state;
+	struct answer all, one;
+	int in = open(f->in, O_RDWR), out = open(f->out, O_RDONLY | O_NONBLOCK);
+	char text[160];
+
+	REQUEST(DeleteRequest, DELETE_REQUEST, req);
+	gate_make(f, "slow");
+	gate_make(f, "hold");
+	bundle_write(f, "init.sh", "read x");
+	/* What it leaves behind keeps its standard error. */
+	snprintf(text, sizeof(text), "{ read x <%s/hold; } & exit 3", f->bundle);
+	bundle_write(f, "exec.sh", text);
+	create(f);
+	start(f, "");
+	exec_with(f, "e1", f->out);
+	start(f, "e1");
+	assert_int_equal(wait_for(f, "e1"), 3);
+	kill_init(f, SIGKILL);
+	assert_int_equal(wait_for(f, ""), 137);
+	begin(f, &all, "Delete", &req.base, desc);
+	req.exec_id = "e1";
+	begin(f, &one, "Delete", &req.base, desc);
+	calls_arrived(f);
+	gate_open(f, "slow");
+	/* The runtime is through, and what the container itself has put out too. */
+	snprintf(text, sizeof(text), "%s/go", f->bundle);
+	while (access(text, F_OK) == 0)
+		loop_run_once(f->loop, 10);
+	for (int i = 0; i < 20; i++)
+		calls_arrived(f);
+	gate_open(f, "hold");
+	finish(f, &one);
+	finish(f, &all);
+	assert_int_equal(one.err.kind, 0);
+	assert_int_equal(((Containerd__Task__V2__DeleteResponse *)one.msg)->exit_status, 3);
+	assert_int_equal(all.err.kind, 0);
+	assert_int_equal(((Containerd__Task__V2__DeleteResponse *)all.msg)->exit_status, 137);
+	close(out);
+	close(in);
+}
+
+static void no_exec_starts_in_a_container_that_is_being_deleted(void **state)
+{
+	struct fixture *f = *state;
+	struct answer all;
+
+	REQUEST(DeleteRequest, DELETE_REQUEST, req);
+	REQUEST(StartRequest, START_REQUEST, st);
+	gate_make(f, "slow");
+	bundle_write(f, "init.sh", "read x");
+	bundle_write(f, "exec.sh", "exit 3");
+	create(f);
+	exec(f, "e1");
+	begin(f, &all, "Delete", &req.base, &containerd__task__v2__delete_response__descriptor);
+	st.exec_id = "e1";
+	call_fails(f, "Start", &st.base, ERR_FAILED_PRECONDITION, "c1 is being deleted");
+	gate_open(f, "slow");
+	finish(f, &all);
+	assert_int_equal(all.err.kind, 0);
 }
 
 static void ends_of_execs_are_told_before_the_end_of_init(void **state)
@@ -782,6 +921,9 @@ int main(void)
 		TEST(a_failed_create_tells_the_runtime_s_reason_and_leaves_nothing),
 		TEST(an_exec_that_ends_before_its_pid_is_known_is_not_lost),
 		TEST(who_waits_for_an_exec_that_cannot_be_started_is_answered),
+		TEST(a_start_that_waited_for_one_that_failed_counts),
+		TEST(delete_waits_for_the_output_of_an_exec_that_is_deleted_too),
+		TEST(no_exec_starts_in_a_container_that_is_being_deleted),
 		TEST(ends_of_execs_are_told_before_the_end_of_init),
 		TEST(operations_that_do_not_fit_the_state_are_refused),
 		TEST(delete_of_a_created_container_ends_it_first),
