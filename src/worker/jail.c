@@ -227,7 +227,6 @@ static const int common[] = {
 	SCMP_SYS(rt_sigreturn),
 	SCMP_SYS(sigaltstack),
 	SCMP_SYS(restart_syscall),
-	SCMP_SYS(tgkill),
 	SCMP_SYS(getpid),
 	SCMP_SYS(gettid),
 	SCMP_SYS(getppid),
@@ -245,7 +244,6 @@ static const int common[] = {
 	SCMP_SYS(uname),
 	SCMP_SYS(sysinfo),
 	SCMP_SYS(getrlimit),
-	SCMP_SYS(prlimit64),
 	SCMP_SYS(getrusage),
 	SCMP_SYS(prctl),
 	SCMP_SYS(umask),
@@ -323,6 +321,19 @@ static int add_threads(scmp_filter_ctx f)
 	return r;
 }
 
+/* Signals (abort, cancellation) and limits of the process itself, not those of others that have its
+ * user. */
+static int add_self(scmp_filter_ctx f)
+{
+	int r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+				 SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+
+	if (r == 0)
+		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1,
+				     SCMP_A0(SCMP_CMP_EQ, 0));
+	return r;
+}
+
 /* Memory that is not executable. The fetch role may map libraries (name services are loaded when
  * first used). */
 static int add_memory(scmp_filter_ctx f, bool exec)
@@ -385,6 +396,8 @@ static int filter(enum role role, struct err *err)
 		r = add_memory(f, role == ROLE_FETCH);
 	if (r == 0)
 		r = add_threads(f);
+	if (r == 0)
+		r = add_self(f);
 	if (r == 0)
 		r = seccomp_load(f);
 	seccomp_release(f);

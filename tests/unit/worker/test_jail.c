@@ -9,12 +9,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -173,6 +176,33 @@ static int group_teardown(void **state)
 	return unlink(file);
 }
 
+/* Our own are one thing, those of another process of the same user something else. */
+static int touch_others(void)
+{
+	struct rlimit l;
+
+	if (syscall(SYS_tgkill, getpid(), gettid(), 0) < 0 || getrlimit(RLIMIT_NOFILE, &l) < 0 ||
+	    setrlimit(RLIMIT_NOFILE, &l) < 0)
+		return 1;
+	if (kill(getppid(), 0) == 0 || syscall(SYS_tgkill, getppid(), getppid(), 0) == 0)
+		return 2;
+	return prlimit(getppid(), RLIMIT_NOFILE, NULL, &l) == 0 ? 3 : 0;
+}
+
+static int jail_unpack_tmp(struct err *err)
+{
+	_cleanup_close_ int fd = open("/tmp", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? -1 : jail_unpack(fd, NULL, 0, false, err);
+}
+
+static void other_processes_are_neither_signalled_nor_limited(void **state)
+{
+	assert_int_equal(in_jail(jail_fetch, touch_others), 0);
+	assert_int_equal(in_jail(jail_unpack_tmp, touch_others), 0);
+	assert_int_equal(in_jail(jail_recompress, touch_others), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -181,6 +211,7 @@ int main(void)
 		cmocka_unit_test(pipes_sockets_and_reading_stay),
 		cmocka_unit_test(a_front_can_accept_and_nothing_else),
 		cmocka_unit_test(recompression_has_only_what_was_open),
+		cmocka_unit_test(other_processes_are_neither_signalled_nor_limited),
 	};
 
 	return cmocka_run_group_tests_name("jail", tests, group_setup, group_teardown);
