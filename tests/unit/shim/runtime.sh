@@ -53,8 +53,9 @@ ps) echo "[$(cat "$bundle/init.pid")]" ;;
 pause) fail "cannot freeze" ;;
 delete)
 	[ -e "$bundle/slow" ] && read x <"$bundle/slow"
-	rm -f "$bundle/go"
+	# In this order: without the fifo it would go on as if it were started.
 	kill -9 "$(cat "$bundle/init.pid")" 2>/dev/null
+	rm -f "$bundle/go"
 	exit 0
 	;;
 update) cat >"$bundle/resources" ;;
