@@ -82,6 +82,15 @@ static struct fetch_host host_default(const char *host, const char *scheme)
 	return h;
 }
 
+/* Neither blanks nor control characters. */
+static bool is_printable(const char *s)
+{
+	for (; *s; s++)
+		if ((unsigned char)*s <= ' ' || *s == 0x7f)
+			return false;
+	return true;
+}
+
 /* "https://mirror:5000/prefix" into its parts. */
 static int host_url(struct parse *p, const char *url, bool override_path, struct fetch_host *h)
 {
@@ -96,7 +105,7 @@ static int host_url(struct parse *p, const char *url, bool override_path, struct
 	else
 		rest = url, h->scheme = "https";
 	size_t n = strcspn(rest, "/");
-	if (n == 0 || strcspn(rest, "@?# \t") < n)
+	if (n == 0 || strcspn(rest, "@?#") < n || !is_printable(rest))
 		return err_set(p->err, ERR_INVALID_ARGUMENT, "host \"%.200s\": no valid host name",
 			       url);
 	h->host = arena_strndup(p->a, rest, n);
