@@ -12,6 +12,9 @@
 #define READS_PER_EVENT 8
 /* Taken from the session before it is written. */
 #define WRITE_CHUNK (64u << 10)
+/* Frames that wait for a peer that does not read. Its calls alone, of which it has a thousand at a
+ * time, are far from that; answers to what it has asked above them are not. */
+#define QUEUE_MAX 20000
 /* Received header lists, as announced. */
 #define HEADER_LIST_MAX (64u << 10)
 
@@ -64,6 +67,8 @@ bool h2_conn_write(struct h2_conn *c)
 		if (!out_collect(c))
 			break;
 	}
+	if (wait && nghttp2_session_get_outbound_queue_size(c->session) > QUEUE_MAX)
+		c->dead = true;
 	if (c->dead)
 		return false;
 	if (!wait && c->out.cap)

@@ -411,6 +411,39 @@ static void ten_thousand_resets_are_survived(void **state)
 	assert_works();
 }
 
+/* Each is answered, and the answers stay in the server. */
+static void peer_that_asks_and_never_reads_is_given_up(void **state)
+{
+	enum { BATCH = 1000, BATCHES = 300 };
+	static const uint8_t headers[] = {0x83, 0x86, 0x84}; /* POST, http, / */
+	static uint8_t batch[BATCH][9 + sizeof(headers)];
+	struct raw c;
+	uint32_t id = 1;
+	int r = 0;
+
+	raw_start(&c);
+	for (int i = 0; r == 0 && i < BATCHES; i++) {
+		for (int k = 0; k < BATCH; k++, id += 2) {
+			const uint8_t h[] = {0,
+					     0,
+					     sizeof(headers),
+					     NGHTTP2_HEADERS,
+					     NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM,
+					     (uint8_t)(id >> 24),
+					     (uint8_t)(id >> 16),
+					     (uint8_t)(id >> 8),
+					     (uint8_t)id};
+
+			memcpy(batch[k], h, sizeof(h));
+			memcpy(batch[k] + sizeof(h), headers, sizeof(headers));
+		}
+		r = fd_write_full(c.fd, batch, sizeof(batch));
+	}
+	assert_true(r == -EPIPE || r == -ECONNRESET);
+	raw_end(&c);
+	assert_works();
+}
+
 static void silent_connection_is_closed(void **state)
 {
 	assert_closed(harness_connect());
@@ -622,6 +655,7 @@ int main(void)
 		T(garbage_closes_only_its_connection),
 		T(peers_that_vanish_mid_call_cancel_it),
 		T(ten_thousand_resets_are_survived),
+		T(peer_that_asks_and_never_reads_is_given_up),
 		L(silent_connection_is_closed),
 		L(connections_above_the_limit_are_closed),
 		L(message_limits_hold),
