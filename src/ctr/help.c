@@ -74,7 +74,8 @@ static void put_flag(const struct ctr_flag *f, struct table *t)
 	const char *fallback = ctr_flag_fallback(f);
 	bool takes = f->kind != CTR_BOOL;
 
-	table_printf(t, "   --%s%s%s", f->name, takes ? " " : "", takes ? value : "");
+	table_printf(t, "   %s%s%s%s", f->name[1] ? "--" : "-", f->name, takes ? " " : "",
+		     takes ? value : "");
 	if (f->alias)
 		table_printf(t, ", -%c%s%s", f->alias, takes ? " " : "", takes ? value : "");
 	if (f->kind == CTR_STRINGS)

@@ -14,13 +14,11 @@ static const struct ctr_flag root_flags[] = {
 	{"debug", 0, CTR_BOOL, "debug"},
 	{}};
 static const struct ctr_flag shared_flags[] = {{"label", 0, CTR_STRINGS, "labels"}, {}};
-static const struct ctr_flag run_flags[] = {{"tty", 't', CTR_BOOL, "terminal"},
-					    {"count", 'c', CTR_INT, "number", "7"},
-					    {"limit", 0, CTR_UINT, "limit"},
-					    {"cpus", 0, CTR_FLOAT, "cpus"},
-					    {"wait", 0, CTR_DURATION, "time"},
-					    {"name", 0, CTR_STRING, "name", NULL, NULL, "NAME"},
-					    {}};
+static const struct ctr_flag run_flags[] = {
+	{"tty", 't', CTR_BOOL, "terminal"}, {"count", 'c', CTR_INT, "number", "7"},
+	{"limit", 0, CTR_UINT, "limit"},    {"cpus", 0, CTR_FLOAT, "cpus"},
+	{"wait", 0, CTR_DURATION, "time"},  {"name", 0, CTR_STRING, "name", NULL, NULL, "NAME"},
+	{"b", 0, CTR_BOOL, "bytes"},	    {}};
 static const struct ctr_flag need_flags[] = {{"exec-id", 0, CTR_STRING, "id", .required = true},
 					     {"namespace", 0, CTR_STRING, "as the group has"},
 					     {}};
@@ -288,6 +286,7 @@ static void help_shows_names_flags_and_defaults(void **state)
 				      "   --cpus value                     cpus (default: 0)\n"
 				      "   --wait value                     time (default: 0s)\n"
 				      "   --name NAME                      name\n"
+				      "   -b                               bytes\n"
 				      "   --help, -h                       show help\n");
 }
 
