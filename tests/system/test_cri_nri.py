@@ -242,7 +242,7 @@ def test_plugin_may_evict_the_container_that_it_is_asked_about(cri, image, conne
 
 def test_plugin_that_does_not_answer_is_closed(cri, image, connect):
     over = threading.Event()
-    slow = connect("slow", on={"CreateContainer": lambda q: over.wait(600)})
+    slow = connect("slow", on={"CreateContainer": lambda q: over.wait(600) and None})
     good = connect("good", "20")
     conf = cri.pod("p")
     pod = cri.run_pod(conf)
