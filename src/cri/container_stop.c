@@ -115,7 +115,8 @@ int cri_container_lost(struct cri *c, struct cri_container *k, struct err *err)
 static int settle(struct ctx *ctx, struct cri *c, struct cri_container *k, struct err *err)
 {
 	struct cri_task_info t;
-	int r = cri_task_info(ctx, c, k->o.id, &t, NULL);
+	struct err own = ERR_INIT;
+	int r = cri_task_info(ctx, c, k->o.id, &t, &own);
 
 	return r == -ERR_NOT_FOUND ? cri_container_lost(c, k, err) : 0;
 }
