@@ -7,6 +7,15 @@
 #include "base/str.h"
 #include "base/time.h"
 
+struct ctx ctx_part(const struct ctx *ctx, struct arena *a)
+{
+	return (struct ctx){.arena = a,
+			    .ns = ctx->ns,
+			    .lease = ctx->lease,
+			    .deadline = ctx->deadline,
+			    .parent = ctx};
+}
+
 int ctx_check(const struct ctx *ctx, struct err *err)
 {
 	if (ctx->parent) {

@@ -21,6 +21,9 @@ struct ctx {
 	const struct ctx *parent; /* whose end is this one's, too; it lives longer; NULL = none */
 };
 
+/* A part of what @ctx does that has memory of its own, @a: ends with it. */
+struct ctx ctx_part(const struct ctx *ctx, struct arena *a);
+
 /* -ERR_CANCELED or -ERR_DEADLINE_EXCEEDED when the request is over; for loops that take long. */
 int ctx_check(const struct ctx *ctx, struct err *err) _must_check_;
 

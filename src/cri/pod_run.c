@@ -226,11 +226,7 @@ static int network_begin(struct run *r, struct attach *a, struct err *err)
 	*a = (struct attach){.r = r, .err = ERR_INIT};
 	if (r->p->host_network)
 		return 0;
-	a->ctx = (struct ctx){.arena = arena_new(0),
-			      .ns = r->ctx->ns,
-			      .lease = r->ctx->lease,
-			      .deadline = r->ctx->deadline,
-			      .parent = r->ctx};
+	a->ctx = ctx_part(r->ctx, arena_new(0));
 	if (!a->ctx.arena)
 		return err_nomem(err);
 	a->running = network_may_overlap(r) && pthread_create(&a->thread, NULL, attach_run, a) == 0;

@@ -81,20 +81,27 @@ static int list(struct rpc_call *call, const void *req, struct err *err)
 	struct ctx *ctx = rpc_ctx(call);
 	struct services *s = rpc_data(call);
 	_cleanup_filter_ struct filter *f = NULL;
+	/* There may be more than a call has memory for. */
+	_cleanup_arena_ struct arena *all = arena_new(0), *a = arena_new(0);
+	struct ctx part = ctx_part(ctx, all);
 	struct content_info *v;
 	size_t n;
-	int e = filter_parse(ctx->arena, (const char *const *)r->filters, r->n_filters, &f, err);
+	int e = all && a ? 0 : err_nomem(err);
 	if (e == 0)
-		e = content_list(ctx, s->db, f, &v, &n, err);
+		e = filter_parse(ctx->arena, (const char *const *)r->filters, r->n_filters, &f,
+				 err);
+	if (e == 0)
+		e = content_list(&part, s->db, f, &v, &n, err);
 	for (size_t i = 0; e == 0 && i < n; i += LIST_BATCH) {
 		CO(Info) * batch[LIST_BATCH];
 		CO(ListContentResponse)
 		resp = CONTAINERD__SERVICES__CONTENT__V1__LIST_CONTENT_RESPONSE__INIT;
 		resp.info = batch;
 		for (; e == 0 && resp.n_info < LIST_BATCH && i + resp.n_info < n; resp.n_info++)
-			e = info_to_pb(ctx->arena, &v[i + resp.n_info], &batch[resp.n_info], err);
+			e = info_to_pb(a, &v[i + resp.n_info], &batch[resp.n_info], err);
 		if (e == 0)
 			e = rpc_send(call, &resp.base, err);
+		arena_reset(a);
 	}
 	return e;
 }
@@ -320,15 +327,10 @@ static int write_(struct rpc_call *call, const void *unused, struct err *err)
 {
 	struct services *s = rpc_data(call);
 	struct ctx *ctx = rpc_ctx(call);
-	_cleanup_(write_done) struct write wr = {.call = call,
-						 .ctx = {.ns = ctx->ns,
-							 .lease = ctx->lease,
-							 .deadline = ctx->deadline,
-							 .parent = ctx},
-						 .db = s->db};
+	_cleanup_(write_done) struct write wr = {
+		.call = call, .ctx = ctx_part(ctx, arena_new(MESSAGE_MAX)), .db = s->db};
 	CO(WriteContentRequest) * r;
 	const char *ns;
-	wr.ctx.arena = arena_new(MESSAGE_MAX);
 	wr.resp = (CO(WriteContentResponse))
 		CONTAINERD__SERVICES__CONTENT__V1__WRITE_CONTENT_RESPONSE__INIT;
 	int e = ctx_namespace(ctx, &ns, err);

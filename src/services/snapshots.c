@@ -139,10 +139,13 @@ static int list(struct rpc_call *call, const void *req, struct err *err)
 	struct ctx *ctx = rpc_ctx(call);
 	struct services *s = rpc_data(call);
 	_cleanup_filter_ struct filter *f = NULL;
+	/* There may be more than a call has memory for. */
+	_cleanup_arena_ struct arena *all = arena_new(0), *a = arena_new(0);
+	struct ctx part = ctx_part(ctx, all);
 	struct snapshot_info *v;
 	struct snapshotter *sn;
 	size_t n;
-	int e = db_snapshotter(s->db, r->snapshotter, &sn, err);
+	int e = all && a ? db_snapshotter(s->db, r->snapshotter, &sn, err) : err_nomem(err);
 	if (e == 0) {
 		e = filter_parse(ctx->arena, (const char *const *)r->filters, r->n_filters, &f,
 				 err);
@@ -150,16 +153,17 @@ static int list(struct rpc_call *call, const void *req, struct err *err)
 			return err_set_raw(err, ERR_UNKNOWN, "%s", err->text);
 	}
 	if (e == 0)
-		e = snapshot_list(ctx, s->db, r->snapshotter, f, &v, &n, err);
+		e = snapshot_list(&part, s->db, r->snapshotter, f, &v, &n, err);
 	for (size_t i = 0; e == 0 && i < n; i += LIST_BATCH) {
 		SN(Info) * batch[LIST_BATCH];
 		SN(ListSnapshotsResponse)
 		resp = CONTAINERD__SERVICES__SNAPSHOTS__V1__LIST_SNAPSHOTS_RESPONSE__INIT;
 		resp.info = batch;
 		for (; e == 0 && resp.n_info < LIST_BATCH && i + resp.n_info < n; resp.n_info++)
-			e = info_to_pb(ctx->arena, &v[i + resp.n_info], &batch[resp.n_info], err);
+			e = info_to_pb(a, &v[i + resp.n_info], &batch[resp.n_info], err);
 		if (e == 0)
 			e = rpc_send(call, &resp.base, err);
+		arena_reset(a);
 	}
 	return e;
 }

@@ -348,3 +348,16 @@ def test_message_that_is_too_large_is_refused_and_the_connection_lives(api):
     fails(grpc.StatusCode.RESOURCE_EXHAUSTED, "", api.content.Write,
           iter([m.WriteContentRequest(action=m.WRITE, ref="big", data=bytes(17 << 20))]), metadata=NS)
     assert api.version.Version(empty(), timeout=SECONDS).version
+
+
+def test_list_of_more_than_a_call_may_take(api, daemon, stubs):
+    m, md = api.content_pb, [("containerd-namespace", "many")]
+    labels = {f"l{n}": "x" * 4000 for n in range(15)} | {"containerd.io/gc.root": "1"}
+    for n in range(1200):  # 72 MB of labels
+        data = str(n).encode()
+        list(api.content.Write(iter([m.WriteContentRequest(action=m.COMMIT, ref=str(n), data=data, total=len(data), labels=labels)]), metadata=md))
+    with grpc.insecure_channel(f"unix:{daemon.address}", options=[("grpc.max_receive_message_length", 64 << 20)]) as channel:
+        content = stubs(Api.FILES["content"])[1].ContentStub(channel)
+        infos = [i for answer in content.List(m.ListContentRequest(), metadata=md) for i in answer.info]
+    assert {i.digest for i in infos} == {digest_of(str(n).encode()) for n in range(1200)}
+    assert all(len(i.labels) == 16 for i in infos)
