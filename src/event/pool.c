@@ -203,7 +203,7 @@ int pool_new(size_t max, struct pool **ret)
 	pthread_cond_init(&p->done, NULL);
 	pthread_condattr_destroy(&attr);
 	p->jobs_end = &p->jobs;
-	p->max = max ? max : 512;
+	p->max = max ? max : 4096;
 	*ret = p;
 	return 0;
 }

@@ -12,7 +12,7 @@
 
 struct pool;
 
-/* @max threads at most (0 = 512). Starts none. Returns 0 or -errno. */
+/* @max threads at most (0 = 4096: what is blocked at the same time). Starts none. 0 or -errno. */
 int pool_new(size_t max, struct pool **ret);
 /* Waits for running and queued jobs, then frees. */
 void pool_free(struct pool *p);

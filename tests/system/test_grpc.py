@@ -361,3 +361,20 @@ def test_list_of_more_than_a_call_may_take(api, daemon, stubs):
         infos = [i for answer in content.List(m.ListContentRequest(), metadata=md) for i in answer.info]
     assert {i.digest for i in infos} == {digest_of(str(n).encode()) for n in range(1200)}
     assert all(len(i.labels) == 16 for i in infos)
+
+
+def test_calls_that_go_on_keep_nobody_from_being_served(api):
+    m, md, held = api.content_pb, [("containerd-namespace", "held")], []
+    try:
+        for n in range(600):
+            more = queue.Queue()
+            more.put(m.WriteContentRequest(action=m.WRITE, ref=f"held-{n}", total=9, data=b"x"))
+            held.append((more, api.content.Write(iter(more.get, None), metadata=md)))
+        for _, answers in held:
+            assert next(answers).offset == 1
+        assert api.images.List(api.images_pb.ListImagesRequest(), metadata=md, timeout=SECONDS).images is not None
+        assert len(api.content.ListStatuses(m.ListStatusesRequest(), metadata=md, timeout=SECONDS).statuses) == 600
+    finally:
+        for more, answers in held:
+            more.put(None)
+            answers.cancel()
