@@ -47,7 +47,7 @@ def api(stubs, daemon):
     daemon.ctr("containers", "create", a.image, "pattern", "/bin/sleep", "1000")
     a.pattern = json.loads(a.containers.Get(id="pattern").container.spec.value)
     a.containers.Delete(id="pattern")
-    a.snapshots.Remove(snapshotter="overlayfs", key="pattern")
+    a.remove_snapshot("pattern")
     yield a
     a.close()
 
@@ -59,7 +59,7 @@ def gone(api, daemon):
     daemon.clear()
     for key in api.snapshot_keys():
         if key != api.top:
-            api.snapshots.Remove(snapshotter="overlayfs", key=key)
+            api.remove_snapshot(key)
     api.collect()
     g.check()
     daemon.check_reports()
