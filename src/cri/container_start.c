@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* StartContainer, and how a container's status changes. */
+#include <pthread.h>
 #include <stdio.h>
 
 #include "base/log.h"
@@ -101,6 +102,13 @@ struct start {
 	uint32_t pid;
 	bool created; /* the task */
 	bool restores;
+};
+
+/* The status, written on a thread of its own. */
+struct running {
+	struct start *s;
+	struct err err;
+	int result;
 };
 
 static int may_start(struct cri_container *k, struct err *err)
@@ -266,18 +274,39 @@ static void fail(struct start *s, const struct err *why)
 		log_error("container %s: %s", s->k->o.id, err.text);
 }
 
-/* Running is recorded before the process starts: what the recovery finds then is a task that may
- * have run, never one that ran unseen. */
+static void *record_running(void *arg)
+{
+	struct running *w = arg;
+
+	w->result = cri_container_change(w->s->c, w->s->k, set_running, w->s, &w->err);
+	return NULL;
+}
+
+/* Running is recorded while the process starts, and nobody hears of it before both are done. What
+ * the recovery finds else is a task, which says itself whether it ran. */
+static int run_task(struct start *s, struct err *err)
+{
+	struct running w = {.s = s, .err = ERR_INIT};
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, record_running, &w) != 0) {
+		record_running(&w);
+		return w.result < 0 ? err_copy(err, &w.err)
+				    : cri_task_start(s->ctx, s->c, s->k->o.id, err);
+	}
+	int r = cri_task_start(s->ctx, s->c, s->k->o.id, err);
+	pthread_join(thread, NULL);
+	return r < 0 || w.result == 0 ? r : err_copy(err, &w.err);
+}
+
 static int start(struct start *s, struct err *err)
 {
 	int r = create_task(s, err);
 
 	if (r == 0) {
 		nri_event(s->ctx, s->c->nri, NRI_START_CONTAINER, s->p, s->k);
-		r = cri_container_change(s->c, s->k, set_running, s, err);
+		r = run_task(s, err);
 	}
-	if (r == 0)
-		r = cri_task_start(s->ctx, s->c, s->k->o.id, err);
 	if (r == 0 && s->restores)
 		r = restored(s, err);
 	if (r == 0) {

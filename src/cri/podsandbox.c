@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sandboxes as containers with a pause process.
+/* Sandboxes as containers with a pause process. The snapshot and the container's record are made
+ * while the shim starts, which needs neither.
  *
  *     <root>/sandboxes/<id>/    hostname hosts resolv.conf
  *     <state>/sandboxes/<id>/   shm/ (tmpfs)
@@ -7,6 +8,7 @@
 #include "cri/podsandbox.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mount.h>
@@ -181,8 +183,22 @@ struct start {
 	struct cri_image image;
 	json_t *image_spec, *image_config; /* owned */
 	const char *snapshotter;	   /* "" = none is used */
+	const char *chain;		   /* what the snapshot is prepared on */
+	struct labels snapshot_labels;
 	struct mounts rootfs;
 	json_t *spec; /* owned */
+	struct container container;
+};
+
+/* Snapshot and record, on a thread of their own. */
+struct record {
+	struct start *s;
+	struct ctx ctx;
+	struct mounts rootfs; /* in ctx's arena */
+	struct err err;
+	int result;
+	pthread_t thread;
+	bool running;
 };
 
 static int idmap_label(struct arena *a, struct labels *l, const char *key, CRI(IDMapping) * *v,
@@ -209,11 +225,10 @@ int cri_snapshot_labels(struct arena *a, const CRI(NamespaceOption) * ns, struct
 		       : 0;
 }
 
-static int make_rootfs(struct start *s, struct err *err)
+/* The root file system, but for a snapshot, which is only named. */
+static int choose_rootfs(struct start *s, struct err *err)
 {
 	struct arena *a = s->ctx->arena;
-	struct labels labels;
-	const char *chain;
 	int r;
 
 	s->snapshotter = "";
@@ -226,13 +241,10 @@ static int make_rootfs(struct start *s, struct err *err)
 		return err_prefix(err, "failed to get sandbox image \"%s\"",
 				  s->c->config->sandbox_image);
 	s->image_config = json_incref(json_obj(s->image_spec, "config"));
-	r = cri_image_unpack(s->ctx, s->c, &s->image, s->snapshotter, &chain, err);
+	r = cri_image_unpack(s->ctx, s->c, &s->image, s->snapshotter, &s->chain, err);
 	if (r == 0)
 		r = cri_snapshot_labels(a, cri_pod_security(s->p->config)->namespace_options,
-					&labels, err);
-	if (r == 0)
-		r = snapshot_prepare(s->ctx, s->c->o.db, s->snapshotter, SNAPSHOT_ACTIVE,
-				     s->p->o.id, chain, &labels, &s->rootfs, err);
+					&s->snapshot_labels, err);
 	return r;
 }
 
@@ -291,39 +303,82 @@ int cri_container_labels(struct arena *a, const struct labels *own, const json_t
 	return labels_set(a, ret, CRI_LABEL_KIND, kind) < 0 ? err_nomem(err) : 0;
 }
 
-static int make_container(struct start *s, struct err *err)
+static int describe_container(struct start *s, struct err *err)
 {
 	struct arena *a = s->ctx->arena;
-	struct any_entry ext = {.key = CRI_EXT_SANDBOX_CONTAINER};
-	_cleanup_free_ char *spec = json_dumps(s->spec, JSON_COMPACT);
+	struct any_entry *ext = arena_alloc(a, sizeof(*ext));
+	_cleanup_free_ char *text = json_dumps(s->spec, JSON_COMPACT);
+	char *spec = text ? arena_strdup(a, text) : NULL;
+	struct container *k = &s->container;
 	struct labels own;
-	struct container k = {.id = s->p->o.id,
-			      .image = image_name(s),
-			      .runtime_name = s->p->runtime->type,
-			      .snapshotter = s->snapshotter,
-			      .snapshot_key = *s->snapshotter ? s->p->o.id : "",
-			      .sandbox_id = s->p->o.id,
-			      .extensions = &ext,
-			      .n_extensions = 1},
-			 ret;
-	if (!spec)
+
+	if (!spec || !ext)
 		return err_nomem(err);
-	k.spec = (struct any){SPEC_TYPE_URL, spec, strlen(spec)};
-	int r = cri_runtime_options(a, s->p->runtime, &k.runtime_options, err);
+	*ext = (struct any_entry){.key = CRI_EXT_SANDBOX_CONTAINER};
+	*k = (struct container){.id = s->p->o.id,
+				.image = image_name(s),
+				.runtime_name = s->p->runtime->type,
+				.snapshotter = s->snapshotter,
+				.snapshot_key = *s->snapshotter ? s->p->o.id : "",
+				.sandbox_id = s->p->o.id,
+				.spec = {SPEC_TYPE_URL, spec, strlen(spec)},
+				.extensions = ext,
+				.n_extensions = 1};
+	int r = cri_runtime_options(a, s->p->runtime, &k->runtime_options, err);
 	if (r == 0)
-		r = cri_pod_pack(a, s->p, &ext.value, err);
+		r = cri_pod_pack(a, s->p, &ext->value, err);
 	if (r == 0)
 		r = cri_labels(a, s->p->config->labels, s->p->config->n_labels, &own, err);
 	if (r == 0)
-		r = cri_container_labels(a, &own, s->image_config, "sandbox", &k.labels, err);
-	return r < 0 ? r : container_create(s->ctx, s->c->o.db, &k, &ret, err);
+		r = cri_container_labels(a, &own, s->image_config, "sandbox", &k->labels, err);
+	return r;
+}
+
+static void *record_run(void *arg)
+{
+	struct record *rec = arg;
+	const struct start *s = rec->s;
+	struct container ret;
+
+	if (*s->snapshotter)
+		rec->result = snapshot_prepare(&rec->ctx, s->c->o.db, s->snapshotter,
+					       SNAPSHOT_ACTIVE, s->p->o.id, s->chain,
+					       &s->snapshot_labels, &rec->rootfs, &rec->err);
+	if (rec->result == 0)
+		rec->result =
+			container_create(&rec->ctx, s->c->o.db, &s->container, &ret, &rec->err);
+	return NULL;
+}
+
+static int record_join(void *arg, struct err *err)
+{
+	struct record *rec = arg;
+
+	if (rec->running)
+		pthread_join(rec->thread, NULL);
+	rec->running = false;
+	return rec->result < 0 ? err_copy(err, &rec->err) : 0;
 }
 
 static int make_task(struct start *s, uint32_t *ret_pid, struct err *err)
 {
-	struct cri_task_create o = {
-		.id = s->p->o.id, .rootfs = &s->rootfs, .runtime_path = s->p->runtime->path};
+	_cleanup_arena_ struct arena *a = arena_new(0);
+	struct record rec = {.s = s, .err = ERR_INIT};
+	struct cri_task_create o = {.id = s->p->o.id,
+				    .rootfs = *s->snapshotter ? &rec.rootfs : &s->rootfs,
+				    .runtime_path = s->p->runtime->path,
+				    .container = &s->container,
+				    .recorded = record_join,
+				    .recorded_arg = &rec};
+	if (!a)
+		return err_nomem(err);
+	rec.ctx = ctx_part(s->ctx, a);
+	rec.running = pthread_create(&rec.thread, NULL, record_run, &rec) == 0;
+	if (!rec.running)
+		record_run(&rec);
 	int r = cri_task_create(s->ctx, s->c, &o, ret_pid, err);
+	/* The shim may have failed before anybody waited. */
+	(void)!record_join(&rec, NULL);
 	return r < 0 ? r : cri_task_start(s->ctx, s->c, s->p->o.id, err);
 }
 
@@ -379,11 +434,11 @@ static int op_start(struct ctx *ctx, struct sandbox_controller *sc, const char *
 	s.p = p;
 	r = make_files(ctx->arena, s.c, p, err);
 	if (r == 0)
-		r = make_rootfs(&s, err);
+		r = choose_rootfs(&s, err);
 	if (r == 0)
 		r = make_spec(&s, err);
 	if (r == 0)
-		r = make_container(&s, err);
+		r = describe_container(&s, err);
 	if (r == 0)
 		r = make_task(&s, &pid, err);
 	if (r < 0) {

@@ -29,7 +29,10 @@ int cri_task_create(struct ctx *ctx, struct cri *c, const struct cri_task_create
 				   .terminal = o->terminal,
 				   .options = o->options,
 				   .runtime_path = str_or(o->runtime_path, ""),
-				   .checkpoint = str_or(o->checkpoint, "")};
+				   .checkpoint = str_or(o->checkpoint, ""),
+				   .container = o->container,
+				   .recorded = o->recorded,
+				   .recorded_arg = o->recorded_arg};
 	return runtime_create(ctx, c->o.runtime, &r, ret_pid, err);
 }
 

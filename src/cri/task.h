@@ -15,6 +15,10 @@ struct cri_task_create {
 	const char *runtime_path; /* of the handler, "" = by its type */
 	const char *checkpoint;	  /* directory, NULL = none */
 	struct any options;
+	/* Of runtime_create: the record that is being made, and who waits for it. */
+	const struct container *container; /* NULL = it is recorded */
+	int (*recorded)(void *arg, struct err *err);
+	void *recorded_arg;
 };
 
 /* The pid of the created process. */

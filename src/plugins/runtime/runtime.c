@@ -384,9 +384,11 @@ static int task_start(struct ctx *ctx, struct live_shim *t, const struct contain
 {
 	struct mounts rootfs;
 	struct any options = c->options.type_url ? c->options : ct->runtime_options;
-	int r = rootfs_activate(ctx, &t->all->o, t->id, c->rootfs, &rootfs, err);
+	int r = task_shim(ctx, t, ct, c, b, &options, ret_started, err);
+	if (r == 0 && c->container)
+		r = c->recorded(c->recorded_arg, err);
 	if (r == 0)
-		r = task_shim(ctx, t, ct, c, b, &options, ret_started, err);
+		r = rootfs_activate(ctx, &t->all->o, t->id, c->rootfs, &rootfs, err);
 	if (r == 0)
 		r = call_create(ctx, t, c, &rootfs, b, &options, ret_pid, err);
 	return r;
@@ -403,7 +405,9 @@ int runtime_create(struct ctx *ctx, struct runtime *rt, const struct runtime_cre
 	bool started = false;
 	runtime_expect(rt);
 	int r = ctx_namespace(ctx, &ns, err);
-	if (r == 0)
+	if (r == 0 && c.container)
+		ct = *c.container;
+	else if (r == 0)
 		r = container_get(ctx, rt->all.o.db, c.id, &ct, err);
 	if (r == 0 && !ct.spec.type_url)
 		r = err_set(err, ERR_INVALID_ARGUMENT, "container %s has no spec", c.id);

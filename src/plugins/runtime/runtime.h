@@ -70,6 +70,12 @@ struct runtime_create {
 	const char *task_api_address; /* of the sandbox's shim, "ttrpc+unix:///..."; "" or NULL = it
 					 is looked for */
 	uint32_t task_api_version;    /* 0 = the newest */
+	/* What only the shim's start can do without may still be on its way: with @container, which
+	 * is taken for the record that there will be, @recorded is called once the shim is there
+	 * and waits for the record and for @rootfs. Not called where something fails before. */
+	const struct container *container; /* NULL = it is recorded */
+	int (*recorded)(void *arg, struct err *err);
+	void *recorded_arg;
 };
 
 /* Makes the bundle, starts the shim or joins that of the container's sandbox, creates the task in

@@ -339,6 +339,68 @@ static void task_is_created_found_listed_and_deleted(void **state)
 	wait_logged(rf, "shutdown c1", 2);
 }
 
+struct coming {
+	struct rfix *rf;
+	bool called, shim_was_there, refuse;
+};
+
+static int recorded(void *arg, struct err *err)
+{
+	struct coming *w = arg;
+	w->called = true;
+	w->shim_was_there = there(w->rf, w->rf->state, "default/c9/bootstrap.json") &&
+			    log_count(w->rf, "start c9") == 1;
+	return w->refuse ? err_set_raw(err, ERR_INTERNAL, "the disk is full") : 0;
+}
+
+static int create_unrecorded(struct rfix *rf, struct coming *w, uint32_t *ret_pid)
+{
+	struct mounts none = {0};
+	struct container c = {
+		.id = "c9",
+		.runtime_name = getenv("FAKE_SHIM_BINARY"),
+		.spec = {"types.containerd.io/opencontainers/runtime-spec/1/Spec", "{}", 2},
+		.sandbox_id = ""};
+	struct runtime_create rc = {.id = "c9",
+				    .rootfs = &none,
+				    .stdin_path = "",
+				    .stdout_path = "",
+				    .stderr_path = "",
+				    .runtime_path = "",
+				    .container = &c,
+				    .recorded = recorded,
+				    .recorded_arg = w};
+	return runtime_create(&rf->ctx, rf->rt, &rc, ret_pid, &rf->err);
+}
+
+static void shim_starts_before_the_record_is_there(void **state)
+{
+	struct rfix *rf = *state;
+	struct coming w = {.rf = rf};
+	struct runtime_exit x;
+	uint32_t pid;
+	assert_ok(create_unrecorded(rf, &w, &pid));
+	assert_true(w.called);
+	assert_true(w.shim_was_there);
+	assert_int_equal(task_pid(rf, "c9"), pid);
+	assert_ok(runtime_delete(&rf->ctx, rf->rt, "c9", &x, &rf->err));
+	wait_logged(rf, "shutdown c9", 1);
+}
+
+static void task_whose_record_fails_leaves_nothing(void **state)
+{
+	struct rfix *rf = *state;
+	struct coming w = {.rf = rf, .refuse = true};
+	struct task *t;
+	uint32_t pid;
+	assert_err(create_unrecorded(rf, &w, &pid), ERR_INTERNAL, "the disk is full");
+	assert_int_equal(runtime_get(&rf->ctx, rf->rt, "c9", &t, &rf->err), -ERR_NOT_FOUND);
+	assert_false(there(rf, rf->state, "default/c9"));
+	assert_false(there(rf, rf->root, "default/c9"));
+	wait_logged(rf, "shutdown c9", 1);
+	assert_string_equal(rf->topics, "");
+}
+
 static void second_create_is_refused_and_harms_nothing(void **state)
 {
 	struct rfix *rf = *state;
@@ -635,6 +697,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(task_is_created_found_listed_and_deleted),
+		T(shim_starts_before_the_record_is_there),
+		T(task_whose_record_fails_leaves_nothing),
 		T(second_create_is_refused_and_harms_nothing),
 		T(of_many_creates_at_once_one_wins),
 		T(what_cannot_be_created_leaves_nothing),
