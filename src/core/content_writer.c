@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A namespaced writer: the record v1/<namespace>/content/ingests/<ref> and a writer of the store
  * behind it, whose reference is
- * "<namespace>/<n>/<ref>".
+ * "<namespace>/<n>/<ref>". The number is drawn for each record anew, so that what ends for the
+ * record before (an abort that is still removing, a writer that is still open) has no part in the
+ * next.
  *
  * When the store has the expected blob already (another namespace's), there is no store's writer:
  * the client is told that all bytes are there, and a commit only makes the record. If it writes all
@@ -70,7 +72,7 @@ static int shareable(struct ctx *ctx, struct bolt_tx *tx, const char *digest, bo
 	return rc;
 }
 
-static int ingest_name(struct open_call *c, struct bolt_bucket *b)
+static int ingest_name(struct open_call *c, struct bolt_bucket *all, struct bolt_bucket *b)
 {
 	struct arena *a = c->ctx->arena;
 	uint64_t seq;
@@ -78,7 +80,7 @@ static int ingest_name(struct open_call *c, struct bolt_bucket *b)
 
 	if (rc < 0 || *c->backend_ref)
 		return rc;
-	rc = bolt_next_sequence(b, &seq);
+	rc = bolt_next_sequence(all, &seq);
 	if (rc < 0)
 		return rc;
 	c->backend_ref = arena_printf(a, "%s/%llu/%s", c->ctx->ns, (unsigned long long)seq, c->ref);
@@ -94,7 +96,7 @@ static int ingest_write(struct open_call *c, struct bolt_tx *tx, struct err *err
 	if (rc == 0)
 		rc = bolt_bucket_create_if_missing(all, bolt_s(c->ref), &b);
 	if (rc == 0)
-		rc = ingest_name(c, b);
+		rc = ingest_name(c, all, b);
 	if (rc == 0)
 		rc = c->shared ? schema_put_str(b, "expected", c->expected)
 			       : bolt_delete(b, bolt_s("expected"));
@@ -305,10 +307,22 @@ static int copy_blob(struct ctx *ctx, struct content_writer *w, struct content_s
 	return rc;
 }
 
+/* The ingest's record, NULL when it is gone: one of the same reference may be somebody else's. */
+static struct bolt_bucket *own_record(struct bolt_tx *tx, const struct content_writer *w)
+{
+	struct bolt_bucket *b = SCHEMA_FIND(tx, w->ns, "content", "ingests", w->ref);
+	struct bolt_slice ref;
+
+	return b && bolt_get(b, bolt_s("ref"), &ref) && ref.len == strlen(w->backend_ref) &&
+			       memcmp(ref.data, w->backend_ref, ref.len) == 0
+		       ? b
+		       : NULL;
+}
+
 static int unshare_record(struct bolt_tx *tx, void *arg, struct err *err)
 {
 	struct content_writer *w = arg;
-	struct bolt_bucket *b = SCHEMA_FIND(tx, w->ns, "content", "ingests", w->ref);
+	struct bolt_bucket *b = own_record(tx, w);
 	int rc = b ? bolt_delete(b, bolt_s("expected")) : -ENOENT;
 
 	return rc < 0 ? err_errno(err, rc, "write ingest %s", w->ref) : 0;
@@ -404,7 +418,7 @@ static int commit_record(struct bolt_tx *tx, void *arg, struct err *err)
 
 	c->exists = content_tx_find(c->ctx, tx, c->digest) != NULL;
 	rc = c->exists ? 0 : content_tx_create(c->ctx, tx, c->digest, c->size, c->labels, err);
-	if (rc == 0)
+	if (rc == 0 && own_record(tx, c->w))
 		rc = content_tx_forget_ingest(c->ctx, tx, c->w->ref, err);
 	return rc < 0 ? rc : lease_tx_add(c->ctx, tx, "content", c->digest, err);
 }

@@ -240,9 +240,10 @@ static int write_expect(struct write *wr, const CO(WriteContentRequest) * r, str
 			return e;
 		snprintf(wr->expected.text, sizeof(wr->expected.text), "%s", r->expected);
 		if (content_info(&wr->ctx, wr->db, r->expected, &i, NULL) == 0) {
+			/* While the reference is ours: who waits for it begins anew. */
+			(void)!content_abort(&wr->ctx, wr->db, wr->ref, NULL);
 			content_writer_close(wr->w);
 			wr->w = NULL;
-			(void)!content_abort(&wr->ctx, wr->db, wr->ref, NULL);
 			return err_set_raw(err, ERR_ALREADY_EXISTS,
 					   "blob with expected digest %s exists", r->expected);
 		}

@@ -71,11 +71,11 @@ int layer_compress(struct ctx *ctx, struct db *db, int fd, struct descriptor *d,
 	r = writer_fill(ctx, w, fd, d->digest, err);
 	if (r == 0)
 		r = writer_commit(ctx, db, w, d->digest, &digest, &size, err);
-	content_writer_close(w);
-	if (r < 0) {
+	if (r < 0) /* before the reference is given up: who waits for it begins anew */
 		(void)!content_abort(ctx, db, key, NULL);
+	content_writer_close(w);
+	if (r < 0)
 		return r;
-	}
 	*d = (struct descriptor){.media_type = MEDIA_DOCKER_LAYER ".gzip",
 				 .digest = arena_strdup(ctx->arena, digest.text),
 				 .size = size};

@@ -111,9 +111,10 @@ static int blob_import(struct importer *x, const char *path, const struct descri
 		r = writer_feed(x, w, fd, path, err);
 		if (r == 0)
 			r = content_writer_commit(x->ctx, w, d->size, d->digest, labels, &got, err);
-		content_writer_close(w);
+		/* Before the reference is given up: who waits for it begins anew. */
 		if (r < 0 && r != -ERR_ALREADY_EXISTS)
 			(void)!content_abort(x->ctx, x->t->o.db, key, NULL);
+		content_writer_close(w);
 	}
 	if (r == -ERR_ALREADY_EXISTS) {
 		r = 0;

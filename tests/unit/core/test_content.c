@@ -462,6 +462,62 @@ static void abort_removes_ingest(void **state)
 		   "reference r: not found");
 }
 
+/* A store in which the reference is opened again while an abort is at it. */
+static int reopening_abort(struct ctx *ctx, struct content_store *s, const char *ref,
+			   struct err *err)
+{
+	struct fix *f = rival.f;
+
+	if (rival.calls++ == 0) {
+		rival.first = open_writer(f, "r", 0, "");
+		assert_ok(content_writer_write(rival.first, "new", 3, &f->err));
+	}
+	return rival.real->abort(ctx, s, ref, err);
+}
+
+static void ingest_that_is_opened_while_the_last_is_aborted_keeps_its_data(void **state)
+{
+	struct fix *f = *state;
+	struct content_writer *w = open_writer(f, "r", 0, "");
+	struct content_status st;
+	struct digest d;
+
+	assert_ok(content_writer_write(w, "of old", 6, &f->err));
+	content_writer_close(w);
+	rival_begin(f, NULL, NULL);
+	rival.ops.writer = rival.real->writer;
+	rival.ops.abort = reopening_abort;
+	assert_ok(content_abort(&f->ctx, f->db, "r", &f->err));
+	f->content->ops = rival.real;
+	assert_ok(content_status(&f->ctx, f->db, "r", &st, &f->err));
+	assert_int_equal(st.offset, 3);
+	assert_ok(content_writer_commit(&f->ctx, rival.first, 3, "", NULL, &d, &f->err));
+	content_writer_close(rival.first);
+	assert_int_equal(count_ingest_dirs(f), 0);
+}
+
+static void writer_of_an_aborted_ingest_leaves_the_next_one_alone(void **state)
+{
+	struct fix *f = *state;
+	struct content_writer *old = open_writer(f, "r", 0, ""), *w;
+	struct content_status st;
+	struct digest d = sum("hello");
+
+	put(f, "other", "hello");
+	assert_ok(content_writer_write(old, "hello", 5, &f->err));
+	assert_ok(content_abort(&f->ctx, f->db, "r", &f->err));
+	w = open_writer(f, "r", 0, "");
+	assert_ok(content_writer_write(w, "abc", 3, &f->err));
+	f->err = ERR_INIT;
+	assert_int_equal(content_writer_commit(&f->ctx, old, 5, d.text, NULL, &d, &f->err),
+			 -ERR_ALREADY_EXISTS);
+	content_writer_close(old);
+	assert_ok(content_status(&f->ctx, f->db, "r", &st, &f->err));
+	assert_int_equal(st.offset, 3);
+	assert_ok(content_writer_commit(&f->ctx, w, 3, "", NULL, &d, &f->err));
+	content_writer_close(w);
+}
+
 static void update_touches_labels_only(void **state)
 {
 	struct fix *f = *state;
@@ -589,6 +645,8 @@ int main(void)
 		T(isolated_namespaces_share_only_what_is_marked),
 		T(lease_gets_ingest_then_blob),
 		T(abort_removes_ingest),
+		T(ingest_that_is_opened_while_the_last_is_aborted_keeps_its_data),
+		T(writer_of_an_aborted_ingest_leaves_the_next_one_alone),
 		T(update_touches_labels_only),
 		T(put_of_existing_content_merges_labels),
 		T(damaged_blob_is_not_read),
