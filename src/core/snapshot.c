@@ -487,6 +487,15 @@ static void publish_prepare(const struct snapshot_call *c)
 	db_publish(c->ctx, c->db, "/snapshot/prepare", &e.base);
 }
 
+/* With a target the back end's "already exists" may be about that instead of the name. */
+static bool name_taken(struct snapshot_call *c)
+{
+	struct snapshotter *sn = c->s->sn;
+	struct snapshot_info i;
+
+	return !*c->target || sn->ops->stat(c->ctx, sn, c->backend_key, &i, NULL) == 0;
+}
+
 /* Step two, with another number while the name is taken by what nobody has recorded. */
 static int prepare_backend(struct snapshot_call *c, enum snapshot_kind kind, struct mounts *ret,
 			   struct err *err)
@@ -497,11 +506,14 @@ static int prepare_backend(struct snapshot_call *c, enum snapshot_kind kind, str
 	for (int i = 0;; i++) {
 		rc = sn->ops->prepare(c->ctx, sn, kind, c->backend_key, c->backend_parent,
 				      &c->backend_labels, ret, err);
-		if (rc != -ERR_ALREADY_EXISTS || *c->target || i == NUMBERS_MAX)
+		if (rc != -ERR_ALREADY_EXISTS || i == NUMBERS_MAX || !name_taken(c))
 			return rc;
 		rc = db_update(c->ctx, c->db, reserve, c, err);
 		if (rc < 0)
 			return rc;
+		/* Somebody has made it meanwhile, and the lease has it. */
+		if (c->target_exists)
+			return target_exists(c, err);
 	}
 }
 
@@ -514,7 +526,7 @@ static int prepare(struct snapshot_call *c, enum snapshot_kind kind, struct moun
 	struct mounts mounts = {0};
 	int rc = prepare_backend(c, kind, &mounts, err);
 
-	if (rc == -ERR_ALREADY_EXISTS && *c->target)
+	if (rc == -ERR_ALREADY_EXISTS && *c->target && !c->target_exists)
 		return link_target(c, err);
 	if (rc < 0)
 		return rc;

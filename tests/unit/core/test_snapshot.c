@@ -155,6 +155,27 @@ static void name_that_the_back_end_has_without_a_record_is_passed_over(void **st
 	assert_non_null(fake_find(&s, "default/4/b"));
 }
 
+static void name_without_a_record_is_not_taken_for_the_target(void **state)
+{
+	struct fix *f = *state;
+	struct labels ref = make_labels(f->arena, "containerd.io/snapshot.ref", "layer", NULL);
+	struct snapshot_info i;
+	struct fake s;
+
+	fake_init(&s, f);
+	fake_add(&s, SNAPSHOT_ACTIVE, "default/1/a", "", NULL);
+	assert_ok(prepare(f, "a", "", &ref));
+	assert_non_null(fake_find(&s, "default/2/a"));
+	/* Both: the name, and then the target. */
+	fake_add(&s, SNAPSHOT_ACTIVE, "default/3/b", "", NULL);
+	fake_add(&s, SNAPSHOT_COMMITTED, "remote-1", "", &ref);
+	s.fail_prepare_exists = true;
+	assert_err(prepare(f, "b", "", &ref), ERR_ALREADY_EXISTS,
+		   "target snapshot \"layer\": already exists");
+	assert_ok(snapshot_stat(&f->ctx, f->db, "fake", "layer", &i, &f->err));
+	assert_int_equal(i.kind, SNAPSHOT_COMMITTED);
+}
+
 static void commit_refuses_what_can_not_be(void **state)
 {
 	struct fix *f = *state;
@@ -304,6 +325,7 @@ int main(void)
 		T(target_that_exists_is_reported_and_leased),
 		T(target_in_the_back_end_is_linked),
 		T(name_that_the_back_end_has_without_a_record_is_passed_over),
+		T(name_without_a_record_is_not_taken_for_the_target),
 		T(commit_refuses_what_can_not_be),
 		T(commit_may_give_a_parent_to_what_has_none),
 		T(lease_follows_the_commit),
