@@ -883,6 +883,7 @@ int plugin_grpc_introspection_init(struct plugin_init *in, struct err *err)
 	d->services.introspection = &daemon_introspection;
 	d->services.introspection_data = d;
 	d->services.introspection_root = in->root;
+	pthread_mutex_init(&d->services.uuid_lock, NULL);
 	return add(in, service_introspection, err);
 }
 

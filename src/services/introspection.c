@@ -115,13 +115,16 @@ static int plugins(struct rpc_call *call, const void *req, struct err *err)
 	return rpc_send(call, &resp.base, err);
 }
 
-/* A random UUID of version 4, made when first asked for and kept in the file "uuid". */
-static int server_uuid(struct ctx *ctx, const char *root, char **ret, struct err *err)
+/* A random UUID of version 4, made when first asked for and kept in the file "uuid". Who asks at
+ * the same time gets the same. */
+static int server_uuid(struct ctx *ctx, struct services *s, char **ret, struct err *err)
 {
+	const char *root = s->introspection_root;
 	char *path = path_join(ctx->arena, root, "uuid");
 	size_t len;
 	if (!path)
 		return err_nomem(err);
+	MUTEX_GUARD(&s->uuid_lock);
 	if (file_read(ctx->arena, AT_FDCWD, path, 128, ret, &len) == 0 && len == UUID_LEN)
 		return 0;
 	unsigned char b[16];
@@ -165,7 +168,7 @@ static int server(struct rpc_call *call, const void *req, struct err *err)
 	struct services *s = rpc_data(call);
 	struct stat st;
 	IN(ServerResponse) resp = CONTAINERD__SERVICES__INTROSPECTION__V1__SERVER_RESPONSE__INIT;
-	int e = server_uuid(ctx, s->introspection_root, &resp.uuid, err);
+	int e = server_uuid(ctx, s, &resp.uuid, err);
 	if (e < 0)
 		return e;
 	resp.pid = (uint64_t)getpid();

@@ -6,6 +6,8 @@
  * daemon and alive as long as the server. */
 #pragma once
 
+#include <pthread.h>
+
 #include "base/labels.h"
 #include "core/db.h"
 #include "core/deprecation.h"
@@ -38,6 +40,7 @@ struct services {
 	const struct introspection_ops *introspection;
 	void *introspection_data;
 	const char *introspection_root; /* directory of the file "uuid" */
+	pthread_mutex_t uuid_lock;	/* held to look for that file and make it */
 	const struct differs *differs;	/* in the order in which they are asked; NULL = none */
 	bool diff_sync_fs;
 };

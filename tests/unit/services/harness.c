@@ -32,9 +32,9 @@ static void server_start(struct harness *h)
 {
 	static int serial;
 	static void (*const fill[])(struct services *, struct rpc_service *) = {
-		service_images,	   service_containers, service_namespaces,
-		service_leases,	   service_content,    service_events,
-		service_streaming, service_version,    service_sandbox_store,
+		service_images,	       service_containers,    service_namespaces, service_leases,
+		service_content,       service_events,	      service_streaming,  service_version,
+		service_sandbox_store, service_introspection,
 	};
 	struct grpc_server_options o = {.on_done = on_done, .on_done_arg = h};
 	int fd;
@@ -43,6 +43,8 @@ static void server_start(struct harness *h)
 	assert_int_equal(pool_new(0, &h->s.pool), 0);
 	h->s.loop = h->loop;
 	h->s.events = h->events;
+	h->s.introspection_root = h->dir;
+	pthread_mutex_init(&h->s.uuid_lock, NULL);
 	assert_int_equal(streams_new(&h->s.streams), 0);
 	snprintf(h->socket, sizeof(h->socket), "@services-test-%d-%d", (int)getpid(), serial++);
 	assert_int_equal(grpc_server_new(h->loop, h->s.pool, &o, &h->server), 0);

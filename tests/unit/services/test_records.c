@@ -581,6 +581,54 @@ static void lease_holds_what_is_made_under_it(void **state)
 			 -ERR_NOT_FOUND);
 }
 
+#define ASKERS 16
+
+struct asker {
+	struct harness *h;
+	sem_t *answered;
+	const char *uuid;
+};
+
+/* On the loop, while the test waits. */
+static void on_server(void *arg, const uint8_t *resp, size_t n, const struct err *err)
+{
+	struct asker *a = arg;
+	Containerd__Services__Introspection__V1__ServerResponse *m;
+	if (!err &&
+	    rpc_unpack(a->h->arena,
+		       &containerd__services__introspection__v1__server_response__descriptor, resp,
+		       n, &m, NULL) == 0)
+		a->uuid = m->uuid;
+	sem_post(a->answered);
+}
+
+static void who_asks_for_the_uuid_first_gets_what_all_get(void **state)
+{
+	struct harness *h = *state;
+	Google__Protobuf__Empty req = GOOGLE__PROTOBUF__EMPTY__INIT;
+	struct asker v[ASKERS];
+	char path[96];
+	sem_t answered;
+	snprintf(path, sizeof(path), "%s/uuid", h->dir);
+	sem_init(&answered, 0, 0);
+	for (int round = 0; round < 20; round++) {
+		for (int i = 0; i < ASKERS; i++) {
+			v[i] = (struct asker){h, &answered, ""};
+			assert_ok(rpc_call_async(
+				h->client, "default",
+				"containerd.services.introspection.v1.Introspection", "Server",
+				&req.base, 0, on_server, &v[i], NULL, &h->err));
+		}
+		for (int i = 0; i < ASKERS; i++)
+			sem_wait_or_fail(&answered);
+		assert_int_equal(strlen(v[0].uuid), 36);
+		for (int i = 1; i < ASKERS; i++)
+			assert_string_equal(v[i].uuid, v[0].uuid);
+		assert_int_equal(unlink(path), 0);
+	}
+	sem_destroy(&answered);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, harness_setup, harness_teardown)
 
 int main(void)
@@ -596,6 +644,7 @@ int main(void)
 		T(content_written_from_0_takes_the_place_of_what_is_shared),
 		T(content_write_refuses_what_does_not_fit),
 		T(lease_holds_what_is_made_under_it),
+		T(who_asks_for_the_uuid_first_gets_what_all_get),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
