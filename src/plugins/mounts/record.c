@@ -247,14 +247,15 @@ static int tx_delete(struct bolt_tx *tx, void *arg)
 	struct bolt_slice id;
 	struct bolt_cursor c;
 	struct bolt_item it;
-	char name[512];
+	_cleanup_free_ char *name = NULL;
 	int r = 0;
 	if (!b)
 		return 0;
 	leases = SCHEMA_FIND(tx, o->ns, "leases");
-	if (leases && bolt_get(b, bolt_s("lease"), &id) && id.len && id.len < sizeof(name)) {
-		memcpy(name, id.data, id.len); /* changes move what the slice points to */
-		name[id.len] = 0;
+	if (leases && bolt_get(b, bolt_s("lease"), &id) && id.len) {
+		name = strndup(id.data, id.len); /* changes move what the slice points to */
+		if (!name)
+			return -ENOMEM;
 		lease = bolt_bucket(leases, bolt_s(name));
 		r = lease ? bolt_delete(lease, bolt_s(o->name)) : 0;
 		if (r == 0 && lease) {

@@ -503,6 +503,44 @@ static void what_is_collected_is_unmounted(void **state)
 	assert_int_equal(rep.n, 2);
 }
 
+static int count_leases(struct bolt_tx *tx, void *arg)
+{
+	int *n = arg;
+	const struct bolt_slice path[] = {bolt_s("v1"), bolt_s("default"), bolt_s("leases")};
+	struct bolt_bucket *b = bolt_bucket_path(bolt_root(tx), path, ARRAY_LEN(path));
+	struct bolt_cursor cur;
+	struct bolt_item it;
+	*n = 0;
+	if (b)
+		bolt_cursor_init(&cur, b);
+	for (bool ok = b && bolt_first(&cur, &it); ok; ok = bolt_next(&cur, &it))
+		++*n;
+	return 0;
+}
+
+static void a_long_lease_leaves_nothing_in_the_database(void **state)
+{
+	struct mfix *f = *state;
+	struct bolt_options o = {.mode = 0600};
+	struct mount_activation act = {.name = "one"};
+	char *lease = arena_alloc(f->a, 2001);
+	uint64_t id;
+	struct bolt *db;
+	int n = 0;
+
+	memset(lease, 'l', 2000);
+	lease[2000] = 0;
+	act.lease = lease;
+	assert_int_equal(bolt_open(at(f, "own.db"), &o, &db), 0);
+	assert_ok(mount_record_create(db, "default", &act, &id, f->err));
+	assert_int_equal(bolt_view(db, count_leases, &n), 0);
+	assert_int_equal(n, 1);
+	assert_ok(mount_record_delete(db, "default", "one", f->err));
+	assert_int_equal(bolt_view(db, count_leases, &n), 0);
+	assert_int_equal(n, 0);
+	bolt_close(db);
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -521,6 +559,7 @@ int main(void)
 		T(busy_mount_stays_activated),
 		T(what_an_earlier_daemon_left_half_done_is_removed),
 		T(what_is_collected_is_unmounted),
+		T(a_long_lease_leaves_nothing_in_the_database),
 	};
 	return cmocka_run_group_tests(tests, group_setup, NULL);
 }
