@@ -31,17 +31,26 @@ struct busy {
 	const char *ns, *name;
 };
 
+/* What a collection found, to be unmounted by a thread of its own: a collection, which all writers
+ * wait for, has no time for that. */
+struct sweep {
+	struct sweep *next;
+	char *dir;
+};
+
 struct mount_manager {
 	char *dir; /* <state>/t */
 	const char *const *roots, *const *handled;
 	struct db *meta; /* that it is registered with; NULL = not */
 	struct bolt *db;
 	pthread_mutex_t gate; /* held to take a name; before `lock` */
-	pthread_mutex_t lock; /* guards busy */
+	pthread_mutex_t lock; /* guards busy, sweeps and swept */
 	struct busy *busy;
+	struct sweep *sweeps;	  /* for the sweeper to do */
+	bool swept;		  /* the sweeper has ended, or is about to */
 	struct arena *collecting; /* between a collection's begin and end */
-	pthread_t sweeper;	  /* of the last collection; a collection's, then close's */
-	bool sweeping;
+	pthread_t sweeper;	  /* a collection's, then close's */
+	bool sweeping;		  /* it was started, and not joined */
 };
 
 /* ---- names at work ---- */
@@ -360,20 +369,25 @@ static int collect_begin(void *arg, int (*add)(void *scan, const struct gc_resou
 	return r;
 }
 
-/* What a collection found, to be unmounted by a thread of its own: a collection has no time for
- * that. */
-struct sweep {
-	struct sweep *next;
-	char *dir;
-};
+/* The next one; NULL: there is none, and the sweeper ends. */
+static struct sweep *sweep_next(struct mount_manager *m)
+{
+	MUTEX_GUARD(&m->lock);
+	struct sweep *s = m->sweeps;
+	if (s)
+		m->sweeps = s->next;
+	else
+		m->swept = true;
+	return s;
+}
 
 static void *sweep_main(void *arg)
 {
-	for (struct sweep *s = arg, *next; s; s = next) {
+	struct mount_manager *m = arg;
+	for (struct sweep *s; (s = sweep_next(m));) {
 		struct err err = ERR_INIT;
 		if (unmount_dir(s->dir, MNT_DETACH, &err) < 0)
 			log_error("unmount what was collected: %s", err.text);
-		next = s->next;
 		free(s->dir);
 		free(s);
 	}
@@ -387,14 +401,26 @@ static void sweep_join(struct mount_manager *m)
 	m->sweeping = false;
 }
 
+/* One that an earlier collection started and that is still at it, which may take as long as a disk
+ * likes, gets this list too. */
 static void sweep_start(struct mount_manager *m, struct sweep *list)
 {
+	struct sweep **end = &m->sweeps;
 	if (!list)
 		return;
-	sweep_join(m); /* of an earlier collection: long over */
-	m->sweeping = pthread_create(&m->sweeper, NULL, sweep_main, list) == 0;
+	pthread_mutex_lock(&m->lock);
+	while (*end)
+		end = &(*end)->next;
+	*end = list;
+	bool idle = !m->sweeping || m->swept;
+	m->swept = false;
+	pthread_mutex_unlock(&m->lock);
+	if (!idle)
+		return;
+	sweep_join(m);
+	m->sweeping = pthread_create(&m->sweeper, NULL, sweep_main, m) == 0;
 	if (!m->sweeping)
-		sweep_main(list);
+		sweep_main(m);
 }
 
 /* The record goes now. */

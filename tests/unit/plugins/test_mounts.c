@@ -2,6 +2,8 @@
 /* The mount manager. What mounts needs root; the rest does not. */
 #include "util.h"
 
+#include <semaphore.h>
+
 #include "plugins/mounts/manager.h"
 #include "plugins/mounts/record.h"
 #include "plugins/mounts/transform.h"
@@ -503,6 +505,80 @@ static void what_is_collected_is_unmounted(void **state)
 	assert_int_equal(rep.n, 2);
 }
 
+/* An unmount that hangs until it is let go. */
+static struct {
+	bool on;
+	sem_t begun, go;
+} hang;
+
+int __real_umount2(const char *target, int flags);
+int __wrap_umount2(const char *target, int flags);
+
+int __wrap_umount2(const char *target, int flags)
+{
+	if (!hang.on)
+		return __real_umount2(target, flags);
+	sem_post(&hang.begun);
+	while (sem_wait(&hang.go) < 0)
+		;
+	errno = EINVAL; /* nothing is mounted there */
+	return -1;
+}
+
+static void record_two(struct mfix *f, struct bolt *db)
+{
+	for (int i = 1; i <= 2; i++) {
+		struct mount_activation act = {.name = i == 1 ? "one" : "two", .lease = ""};
+		uint64_t id;
+		assert_ok(mount_record_create(db, "default", &act, &id, f->err));
+		assert_ok(mount_record_finish(db, "default", &act, f->err));
+		assert_int_equal(id, i);
+		assert_int_equal(mkdir_p(at(f, i == 1 ? "state/t/1/1" : "state/t/2/1"), 0700), 0);
+	}
+}
+
+static void a_collection_does_not_wait_for_what_an_earlier_one_unmounts(void **state)
+{
+	struct mfix *f = *state;
+	struct gc_resource one = {.ns = "default", .name = "one"},
+			   two = {.ns = "default", .name = "two"};
+	struct mount_activation act;
+	struct reported rep = {0};
+	struct bolt_options o = {.mode = 0600};
+	struct bolt *db;
+
+	mount_manager_close(f->m);
+	assert_int_equal(bolt_open(at(f, "state/mounts.db"), &o, &db), 0);
+	record_two(f, db);
+	bolt_close(db);
+	manager_open(f);
+	sem_init(&hang.begun, 0, 0);
+	sem_init(&hang.go, 0, 0);
+	hang.on = true;
+	struct gc_collector c = mount_manager_collector(f->m);
+	assert_int_equal(c.begin(c.arg, note, &rep), 0);
+	c.end(c.arg, &one, 1);
+	while (sem_wait(&hang.begun) < 0)
+		;
+	assert_int_equal(c.begin(c.arg, note, &rep), 0);
+	c.end(c.arg, &two, 1);
+	assert_int_equal(mount_activation_info(f->ctx, f->m, "two", &act, f->err), -ERR_NOT_FOUND);
+	assert_true(there(f, "state/t/1"));
+	assert_true(there(f, "state/t/2"));
+	sem_post(&hang.go);
+	sem_post(&hang.go);
+	mount_manager_close(f->m);
+	assert_false(there(f, "state/t/1"));
+	assert_false(there(f, "state/t/2"));
+	hang.on = false;
+	manager_open(f);
+	/* One that has done all is followed by another. */
+	c = mount_manager_collector(f->m);
+	assert_int_equal(c.begin(c.arg, note, &rep), 0);
+	c.end(c.arg, NULL, 0);
+	assert_int_equal(rep.n, 3);
+}
+
 static int count_leases(struct bolt_tx *tx, void *arg)
 {
 	int *n = arg;
@@ -559,6 +635,7 @@ int main(void)
 		T(busy_mount_stays_activated),
 		T(what_an_earlier_daemon_left_half_done_is_removed),
 		T(what_is_collected_is_unmounted),
+		T(a_collection_does_not_wait_for_what_an_earlier_one_unmounts),
 		T(a_long_lease_leaves_nothing_in_the_database),
 	};
 	return cmocka_run_group_tests(tests, group_setup, NULL);
