@@ -66,7 +66,7 @@ static void start_done(void *arg, const struct runtime_result *res)
 	}
 	unlink(op->text);
 	if (op_io_start(op, &op->failure) < 0) {
-		kill(pid, SIGKILL);
+		reaper_kill(p->c->shim->reaper, pid, SIGKILL);
 		start_failed(op);
 		return;
 	}

@@ -2,6 +2,7 @@
 #include "shim/reaper.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -116,6 +117,14 @@ void reaper_unwatch(struct reaper *r, struct reaper_watch *w)
 		}
 	}
 	w->pid = 0;
+}
+
+void reaper_kill(const struct reaper *r, pid_t pid, int sig)
+{
+	for (size_t i = 0; i < r->n_kept; i++)
+		if (r->kept[i].pid == pid)
+			return;
+	kill(pid, sig);
 }
 
 void reaper_hold(struct reaper *r)

@@ -37,6 +37,10 @@ void reaper_free(struct reaper *r);
 void reaper_watch(struct reaper *r, struct reaper_watch *w, pid_t pid, reaper_fn fn, void *arg);
 void reaper_unwatch(struct reaper *r, struct reaper_watch *w);
 
+/* Signals a child that is not watched yet, while the reaper is held: one that has been reaped since
+ * then is left alone, as its pid may be another's by now. */
+void reaper_kill(const struct reaper *r, pid_t pid, int sig);
+
 void reaper_hold(struct reaper *r);
 void reaper_release(struct reaper *r);
 

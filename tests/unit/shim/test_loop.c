@@ -255,6 +255,44 @@ static void an_end_before_the_watch_is_kept_while_held(void **state)
 	loop_free(l);
 }
 
+static int kills; /* with SIGKILL */
+
+int __real_kill(pid_t pid, int sig);
+int __wrap_kill(pid_t pid, int sig);
+
+int __wrap_kill(pid_t pid, int sig)
+{
+	kills += sig == SIGKILL;
+	return __real_kill(pid, sig);
+}
+
+static void what_was_reaped_is_not_killed(void **state)
+{
+	struct loop *l = new_loop();
+	struct reaper *r;
+	struct reaper_watch w = {0};
+	struct ending e = {false, 0};
+	pid_t pid;
+
+	assert_int_equal(reaper_new(l, &r), 0);
+	reaper_hold(r);
+	pid = shell("exit 3");
+	while (kill(pid, 0) == 0)
+		loop_run_once(l, 10);
+	kills = 0;
+	reaper_kill(r, pid, SIGKILL);
+	assert_int_equal(kills, 0);
+	pid = shell("exec sleep 600");
+	reaper_kill(r, pid, SIGKILL);
+	assert_int_equal(kills, 1);
+	reaper_watch(r, &w, pid, on_end, &e);
+	run_until(l, &e.told);
+	assert_int_equal(e.status, 137);
+	reaper_release(r);
+	reaper_free(r);
+	loop_free(l);
+}
+
 static void orphans_are_reaped(void **state)
 {
 	struct loop *l = new_loop();
@@ -474,6 +512,7 @@ int main(void)
 		cmocka_unit_test(pump_of_a_terminal_keeps_what_did_not_fit),
 		cmocka_unit_test(ends_are_told_to_their_watchers),
 		cmocka_unit_test(an_end_before_the_watch_is_kept_while_held),
+		cmocka_unit_test(what_was_reaped_is_not_killed),
 		cmocka_unit_test(orphans_are_reaped),
 		cmocka_unit_test(events_arrive_in_order),
 		cmocka_unit_test(events_wait_for_a_daemon_that_is_away),
