@@ -21,6 +21,8 @@
 #include "sys/spawn.h"
 
 #define DRAIN_NS (10 * NSEC_PER_SEC)
+#define DRAIN_IDLE_NS (2 * NSEC_PER_SEC)
+#define DRAIN_LOOK_NS (250 * NSEC_PER_MSEC)
 #define LOGGER_READY_NS (60 * NSEC_PER_SEC)
 #define LOGGER_TERM_NS (12 * NSEC_PER_SEC)
 
@@ -46,6 +48,8 @@ struct pio {
 	pio_fn done_fn;
 	void *arg;
 	bool finishing, killed;
+	int64_t finish_at, moved_at; /* the drain began; something was seen to have moved */
+	uint64_t moved;		     /* by then */
 };
 
 static void fd_drop(int *fd)
@@ -482,10 +486,13 @@ static void on_logger_timeout(void *arg)
 		kill(p->logger.pid, SIGKILL);
 }
 
-static void on_drain_timeout(void *arg)
+static uint64_t output_moved(const struct pio *p)
 {
-	struct pio *p = arg;
+	return p->out[0].moved + p->out[1].moved + (p->sink ? sink_moved(p->sink) : 0);
+}
 
+static void drain_end(struct pio *p)
+{
 	pump_stop(&p->out[0]);
 	pump_stop(&p->out[1]);
 	if (p->sink)
@@ -493,12 +500,28 @@ static void on_drain_timeout(void *arg)
 	finish_step(p);
 }
 
+static void on_drain_look(void *arg)
+{
+	struct pio *p = arg;
+	uint64_t moved = output_moved(p);
+	int64_t now = time_mono();
+
+	if (moved != p->moved) {
+		p->moved = moved;
+		p->moved_at = now;
+	}
+	if (now - p->finish_at < DRAIN_NS && now - p->moved_at < DRAIN_IDLE_NS)
+		loop_timer_set(p->timer, now + DRAIN_LOOK_NS);
+	else
+		drain_end(p);
+}
+
 static void finish_step(struct pio *p)
 {
 	if (p->out[0].running || p->out[1].running || (p->sink && sink_running(p->sink))) {
-		if (!p->timer && loop_add_timer(p->loop, time_mono() + DRAIN_NS, on_drain_timeout,
+		if (!p->timer && loop_add_timer(p->loop, time_mono() + DRAIN_LOOK_NS, on_drain_look,
 						p, &p->timer) < 0)
-			on_drain_timeout(p);
+			drain_end(p);
 		return;
 	}
 	if (!p->logger.pid) {
@@ -523,6 +546,8 @@ void pio_finish(struct pio *p, pio_fn fn, void *arg)
 	pio_exited(p);
 	child_close(p);
 	p->finishing = true;
+	p->finish_at = p->moved_at = time_mono();
+	p->moved = output_moved(p);
 	p->done_fn = fn;
 	p->arg = arg;
 	finish_step(p);

@@ -50,8 +50,10 @@ void pio_close_stdin(struct pio *p);
 /* The process has ended: no more input. */
 void pio_exited(struct pio *p);
 
-/* Waits until the output is drained (at most 10 s) and ends the logger (SIGTERM, after 12 s
- * SIGKILL), then frees and calls @fn; maybe before this returns. */
+/* Waits until the output is drained and ends the logger (SIGTERM, after 12 s SIGKILL), then frees
+ * and calls @fn; maybe before this returns. Somebody else may hold the output open for ever, or
+ * nobody read it any more: what has not moved for 2 s, or not come to an end in 10 s, is given up.
+ */
 void pio_finish(struct pio *p, pio_fn fn, void *arg);
 /* At once, killing the logger. NULL is fine. */
 void pio_free(struct pio *p);

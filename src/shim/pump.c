@@ -53,6 +53,7 @@ static enum step put(struct pump *p, const char *data, size_t n)
 		if (w > 0) {
 			data += w;
 			n -= (size_t)w;
+			p->moved += (uint64_t)w;
 		} else if (w < 0 && errno == EINTR) {
 			continue;
 		} else if (w < 0 && errno == EAGAIN) {
@@ -92,7 +93,10 @@ static enum step copy_step(struct pump *p)
 		return errno == EAGAIN ? WAIT_SRC : errno == EINTR ? MOVED : ENDED;
 	if (n == 0)
 		return ENDED;
-	return p->dst < 0 ? MOVED : put(p, chunk, (size_t)n);
+	if (p->dst >= 0)
+		return put(p, chunk, (size_t)n);
+	p->moved += (uint64_t)n;
+	return MOVED;
 }
 
 static enum step splice_step(struct pump *p)
@@ -100,8 +104,10 @@ static enum step splice_step(struct pump *p)
 	ssize_t n =
 		splice(p->src, NULL, p->dst, NULL, SPLICE_MAX, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 
-	if (n > 0)
+	if (n > 0) {
+		p->moved += (uint64_t)n;
 		return MOVED;
+	}
 	if (n == 0)
 		return ENDED;
 	if (errno == EINTR)

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "event/loop.h"
 
@@ -23,6 +24,7 @@ struct pump {
 	struct loop_source *src_source, *dst_source;
 	char *pend; /* read, not yet written */
 	size_t pend_len;
+	uint64_t moved; /* bytes */
 	pump_fn fn;
 	void *arg;
 };

@@ -42,6 +42,7 @@ struct sink {
 	struct client *clients;
 	size_t n_clients;
 	bool ended; /* both streams */
+	uint64_t moved;
 };
 
 /* ---- those who are attached ---- */
@@ -166,6 +167,7 @@ static bool stream_read(struct stream *y, bool *ret_more)
 	*ret_more = n > 0;
 	if (n <= 0)
 		return n < 0 && (errno == EAGAIN || errno == EINTR);
+	s->moved += (uint64_t)n;
 	log_result(s, k8s_log_add(&s->log, i, chunk, (size_t)n));
 	clients_send(s, i, chunk, (size_t)n);
 	return true;
@@ -209,6 +211,11 @@ int sink_start(struct sink *s, int stream, int src, void (*fn)(void *arg), void 
 bool sink_running(const struct sink *s)
 {
 	return s->streams[0].fd >= 0 || s->streams[1].fd >= 0;
+}
+
+uint64_t sink_moved(const struct sink *s)
+{
+	return s->moved;
 }
 
 void sink_stop(struct sink *s)

@@ -32,6 +32,8 @@ int sink_open(const struct sink_options *o, struct sink **ret, struct err *err) 
 int sink_start(struct sink *s, int stream, int src, void (*fn)(void *arg), void *arg);
 /* Whether a stream has not ended. */
 bool sink_running(const struct sink *s);
+/* Bytes that have come. */
+uint64_t sink_moved(const struct sink *s);
 /* Ends what has not ended, without a call back. */
 void sink_stop(struct sink *s);
 void sink_free(struct sink *s); /* NULL is fine */
