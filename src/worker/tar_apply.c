@@ -785,6 +785,7 @@ int tar_apply(const struct tar_apply_options *o, tar_read_fn fn, void *arg, int6
 
 	tree_init(&a.tree, o->root_fd, o->lower_fds, o->overlay ? o->n_lowers : 0, !o->keep_owner);
 	a.tree.alone = o->overlay && o->alone;
+	a.tree.opaque = o->overlay ? opaque_name(&a) : NULL;
 	a.arena = arena_new(DIR_TIMES_MAX);
 	a.archive = archive_read_new();
 	r = a.arena && a.archive ? apply_entries(&a, ret_entries, err) : err_nomem(err);

@@ -142,24 +142,53 @@ static int copy_attributes(const struct tree *t, int from, const struct stat *st
 	return 0;
 }
 
+/* 1 when nothing below @dir, a lower directory or the root, is seen at @path through it, because a
+ * directory on the way there hides it; @path itself is not there. */
+static int hides(const struct tree *t, int dir, const char *path)
+{
+	char up[PATH_MAX];
+
+	if (!t->opaque)
+		return 0;
+	snprintf(up, sizeof(up), "%s", path);
+	for (char *slash; (slash = strrchr(up, '/'));) {
+		*slash = '\0';
+
+		_cleanup_close_ int fd = path_open_in_root(dir, up, O_RDONLY | O_DIRECTORY, 0);
+		char v;
+
+		if (fd == -ENOENT)
+			continue;
+		if (fd < 0)
+			return fd;
+		if (fgetxattr(fd, t->opaque, &v, 1) == 1 && v == 'y')
+			return 1;
+	}
+	return 0;
+}
+
 /* The first lower directory that has @path decides: anything but a directory there (a whiteout too)
  * means that the new one has nothing to do with it. */
 static int inherit(const struct tree *t, const char *path, int to)
 {
-	for (size_t i = 0; i < t->n_lowers; i++) {
+	int hidden = t->n_lowers ? hides(t, t->root, path) : 0;
+
+	for (size_t i = 0; hidden == 0 && i < t->n_lowers; i++) {
 		_cleanup_close_ int fd =
 			path_open_in_root(t->lowers[i], path, O_RDONLY | O_DIRECTORY, 0);
 		struct stat st;
 
-		if (fd == -ENOENT)
+		if (fd == -ENOENT) {
+			hidden = hides(t, t->lowers[i], path);
 			continue;
+		}
 		if (fd < 0)
 			return 0;
 		if (fstat(fd, &st) < 0)
 			return -errno;
 		return copy_attributes(t, fd, &st, to);
 	}
-	return 0;
+	return MIN(hidden, 0);
 }
 
 /* ---- times ---- */
@@ -401,20 +430,24 @@ static int copy_link(const struct tree *t, int from, const struct stat *st, int 
 int tree_copy_up(struct tree *t, const char *path)
 {
 	const char *name = path_base(path);
+	int hidden;
 
 	if (t->alone) {
 		t->wanted_lowers = true;
 		return -ENOLINK;
 	}
-	for (size_t i = 0; i < t->n_lowers; i++) {
+	hidden = hides(t, t->root, path);
+	for (size_t i = 0; hidden == 0 && i < t->n_lowers; i++) {
 		_cleanup_close_ int fd =
 			path_open_in_root(t->lowers[i], path, O_PATH | O_NOFOLLOW, 0);
 		char dir[PATH_MAX];
 		struct stat st;
 		int parent, r;
 
-		if (fd == -ENOENT)
+		if (fd == -ENOENT) {
+			hidden = hides(t, t->lowers[i], path);
 			continue;
+		}
 		if (fd < 0)
 			return fd == -ENOTDIR ? -ENOENT : fd;
 		if (fstat(fd, &st) < 0)
@@ -433,7 +466,7 @@ int tree_copy_up(struct tree *t, const char *path)
 			return copy_link(t, fd, &st, parent, name);
 		return copy_file(t, t->lowers[i], path, &st, parent, name);
 	}
-	return -ENOENT;
+	return hidden < 0 ? hidden : -ENOENT;
 }
 
 /* Length of the UTF-8 sequence at @s, 0 when it is none or not to be shown. */

@@ -20,7 +20,9 @@ struct tree {
 	int root;
 	const int *lowers; /* overlay's lower directories, topmost first; may be none */
 	size_t n_lowers;
-	bool chown; /* false where the process may not: owners are left as they come */
+	const char *opaque; /* attribute of a directory that hides those of its name in lower ones;
+			       NULL = none does */
+	bool chown;	    /* false where the process may not: owners are left as they come */
 	bool alone; /* the lower directories are not known: what would depend on them ends with
 		       -ENOLINK */
 	bool wanted_lowers; /* that has happened */

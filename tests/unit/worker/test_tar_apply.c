@@ -485,6 +485,54 @@ static void hard_link_copies_its_target_up(void **state)
 	assert_content(f->lower, "d/orig", "below");
 }
 
+/* What a layer in between has hidden is not there: neither a link's target nor a directory's mode.
+ */
+static void what_an_opaque_directory_hides_is_not_found(void **state)
+{
+	struct fixture *f = *state;
+	const char *name = f->o.userxattr ? "user.overlay.opaque" : "trusted.overlay.opaque";
+	_cleanup_close_ int middle = -1, opaque = -1;
+
+	assert_int_equal(mkdirat(f->lower, "d", 0755), 0);
+	assert_int_equal(mkdirat(f->lower, "d/sub", 0700), 0);
+	assert_int_equal(file_write(f->lower, "d/sub/orig", "below", 5, 0640), 0);
+	assert_int_equal(mkdirat(f->top, "middle", 0755), 0);
+	middle = openat(f->top, "middle", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(mkdirat(middle, "d", 0755), 0);
+	opaque = openat(middle, "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fsetxattr(opaque, name, "y", 1, 0) < 0)
+		skip();
+	const int lowers[] = {middle, f->lower};
+	f->o.lower_fds = lowers;
+	f->o.n_lowers = 2;
+	ADD(.name = "d/sub/f", .type = '0', .data = "1");
+	ADD(.name = "h", .type = '1', .link = "d/sub/orig");
+	apply_fails(f, ERR_INVALID_ARGUMENT, "hard link's target");
+	assert_int_equal(st_of(f, "d/sub").st_mode & 07777, 0755);
+	assert_false(exists(f->target, "d/sub/orig"));
+	assert_false(exists(f->target, "h"));
+}
+
+static void what_the_layer_itself_hides_is_not_found(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(mkdirat(f->lower, "d", 0755), 0);
+	assert_int_equal(mkdirat(f->lower, "d/sub", 0700), 0);
+	assert_int_equal(file_write(f->lower, "d/orig", "below", 5, 0640), 0);
+	ADD(.name = "d", .type = '5', .mode = 0755);
+	ADD(.name = "d/.wh..wh..opq", .type = '0');
+	ADD(.name = "d/sub/f", .type = '0', .data = "1");
+	ADD(.name = "h", .type = '1', .link = "d/orig");
+	tarball_end(&f->tar);
+	assert_true(apply(f) < 0);
+	if (strstr(f->err.text, "not supported"))
+		skip();
+	assert_non_null(strstr(f->err.text, "hard link's target"));
+	assert_int_equal(st_of(f, "d/sub").st_mode & 07777, 0755);
+	assert_false(exists(f->target, "d/orig"));
+}
+
 static void layer_that_is_alone_may_name_all_that_it_needs(void **state)
 {
 	struct fixture *f = *state;
@@ -639,6 +687,8 @@ int main(void)
 		TEST(what_replaces_a_directory_has_its_own_time),
 		TEST(attributes_of_a_directory_are_its_last_entrys),
 		TEST(hard_link_copies_its_target_up),
+		TEST(what_an_opaque_directory_hides_is_not_found),
+		TEST(what_the_layer_itself_hides_is_not_found),
 		TEST(layer_that_is_alone_may_name_all_that_it_needs),
 		TEST(layer_that_is_alone_needs_its_parents),
 		TEST(layer_that_is_alone_needs_a_link_s_target),
