@@ -169,6 +169,9 @@ static int run(struct arena *a, const struct invocation *v, const char *path, ch
 	o.argv = argv;
 	o.env = env;
 	o.new_pgroup = true;
+	/* What it would still do when this process is gone, an address that it takes at last,
+	 * nobody would know to undo: who comes next may have called DEL by then. */
+	o.pdeathsig = SIGKILL;
 	o.ctx = v->ctx;
 	for (int i = 0;; i++) {
 		struct err e = ERR_INIT;

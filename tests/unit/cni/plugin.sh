@@ -24,6 +24,10 @@ case $conf in
 *'"mode":"silent"'*) exit 5 ;;
 *'"mode":"empty"'*) exit 0 ;;
 *'"mode":"hang"'*) sleep 1000 ;;
+*'"mode":"stay"'*)
+	echo $$ >"$CNI_TEST_LOG.new" && mv "$CNI_TEST_LOG.new" "$CNI_TEST_LOG.pid"
+	exec sleep 1000
+	;;
 *'"mode":"flood"'*) head -c 3000000 /dev/zero | tr '\0' x; exit 0 ;;
 *'"mode":"old"'*)
 	[ "$CNI_COMMAND" = ADD ] && echo '{"cniVersion":"0.2.0","ip4":{"ip":"10.1.2.3/24","gateway":"10.1.2.1"}}'

@@ -5,8 +5,12 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -387,6 +391,49 @@ static void a_canceled_request_ends_the_plugin(void **state)
 	assert_int_equal(cni_add(&cni, &ctx, n, &at, NULL, &err), -ERR_CANCELED);
 }
 
+static pid_t plugin_pid(void)
+{
+	struct arena *a _cleanup_arena_ = arena_new(0);
+	char path[80], *text;
+	size_t len;
+
+	snprintf(path, sizeof(path), "%s.pid", log_path);
+	for (int i = 0; i < 60000; i++) {
+		if (file_read(a, AT_FDCWD, path, 32, &text, &len) == 0)
+			return atoi(text);
+		usleep(1000);
+	}
+	fail_msg("the plugin was not started");
+	return -1;
+}
+
+static void a_plugin_ends_with_who_has_called_it(void **state)
+{
+	struct cni_network *n _cleanup_(cni_network_freep) =
+		network("1.0.0", ",\"mode\":\"stay\"", "");
+	struct cni cni = here();
+	pid_t caller, pid, got = 0;
+	int status = 0;
+
+	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
+	caller = fork();
+	assert_true(caller >= 0);
+	if (caller == 0)
+		_exit(cni_add(&cni, NULL, n, &at, NULL, NULL) != 0);
+	pid = plugin_pid();
+	assert_true(pid > 0);
+	assert_int_equal(kill(caller, SIGKILL), 0);
+	assert_int_equal(waitpid(caller, NULL, 0), caller);
+	for (int i = 0; i < 60000 && got != pid; i++) {
+		got = waitpid(pid, &status, WNOHANG);
+		usleep(1000);
+	}
+	if (got != pid)
+		kill(pid, SIGKILL);
+	assert_int_equal(got, pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
 int main(int argc, char **argv)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -408,6 +455,7 @@ int main(int argc, char **argv)
 		TEST(gc_detaches_what_is_not_valid),
 		TEST(status_asks_every_plugin_from_1_1_0),
 		TEST(a_canceled_request_ends_the_plugin),
+		TEST(a_plugin_ends_with_who_has_called_it),
 	};
 
 	if (argc != 2)
