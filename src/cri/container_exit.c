@@ -36,6 +36,7 @@ struct job {
 	struct cri_container *k;
 	struct runtime_exit x;
 	bool untold; /* no event came of it: nor, maybe, of what it was the end of */
+	bool first;  /* nobody had written it down before */
 	int64_t pause_ns;
 	struct loop_source *timer;
 };
@@ -49,11 +50,14 @@ static void job_free(struct job *j)
 	free(j);
 }
 
+/* Of the same exit there may be two jobs side by side: of what a recovery has found, and of an
+ * event that the shim had kept for the daemon meanwhile. One is the first. */
 static void set_exited(struct cri_status *s, void *arg)
 {
-	const struct job *j = arg;
+	struct job *j = arg;
 
-	if (s->finished_at)
+	j->first = !s->finished_at;
+	if (!j->first)
 		return;
 	s->pid = 0;
 	s->finished_at = j->x.at.tv_sec * NSEC_PER_SEC + j->x.at.tv_nsec;
@@ -82,12 +86,10 @@ static int handle(struct ctx *ctx, struct job *j, struct err *err)
 	struct runtime_exit unused;
 	struct err own = ERR_INIT;
 	_cleanup_io_ struct cri_io *io = NULL;
-	bool was;
 
 	pthread_mutex_lock(&k->o.lock);
 	while (k->starting)
 		pthread_cond_wait(&k->o.changed, &k->o.lock);
-	was = k->status.finished_at != 0;
 	io = k->io ? cri_io_ref(k->io) : NULL;
 	pthread_mutex_unlock(&k->o.lock);
 	if (io) {
@@ -98,8 +100,9 @@ static int handle(struct ctx *ctx, struct job *j, struct err *err)
 	int r = cri_task_delete(ctx, j->c, k->o.id, &unused, &own);
 	if (r < 0 && r != -ERR_NOT_FOUND)
 		return err_copy(err, &own);
+	j->first = false;
 	r = cri_container_change(j->c, k, set_exited, j, err);
-	if (r < 0 || was)
+	if (r < 0 || !j->first)
 		return r;
 	struct cri_pod *p = cri_container_pod(j->c, k);
 	if (p) {

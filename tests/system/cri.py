@@ -113,7 +113,7 @@ plugin_registration_timeout = '60s'
         path.with_suffix(".tmp").rename(path)
 
     def kill(self):
-        """Plugins of the network that it had begun outlive it: what they have not taken yet the next daemon cannot give back."""
+        """What plugins of the network had begun outlives them and it: what has not been taken yet the next daemon cannot give back."""
         super().kill()
         until("plugins of the network to end", lambda: not [a for a in processes().values() if a and a[0].startswith("/usr/lib/cni/")])
 

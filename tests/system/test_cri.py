@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 
 import grpc
 import pytest
@@ -303,6 +304,30 @@ def test_events_come_in_order_with_their_states(cri, image):
     c, s, x, d = pb.CONTAINER_CREATED_EVENT, pb.CONTAINER_STARTED_EVENT, pb.CONTAINER_STOPPED_EVENT, pb.CONTAINER_DELETED_EVENT
     # An earlier test's events may have been kept for the first subscriber.
     assert [e for e in got if e[0] in (p, k)] == [(p, c), (p, s), (k, c), (k, s), (k, x), (p, x), (k, d), (p, d)]
+
+
+def test_an_exit_is_told_once_after_a_restart(cri, image):
+    """The recovery finds it, and then the shim tells it: both wait for the rest of the output, which somebody else holds open."""
+    pb = cri.pb
+    conf = cri.pod("p")
+    p = cri.run_pod(conf)
+    k = cri.start(p, conf, cri.container("c", image))
+    pid = cri.verbose(k)["pid"]
+    with open(f"/proc/{pid}/fd/1", "wb"):
+        cri.daemon.kill()
+        os.kill(pid, signal.SIGKILL)
+        cri.daemon.start()
+        cri.connect()
+        stream = cri.GetContainerEvents(rpc_timeout=600)
+        assert cri.exited(k).exit_code == 137
+    cri.RemovePodSandbox(pod_sandbox_id=p)
+    got = []
+    for e in stream:
+        got.append((e.container_id, e.container_event_type))
+        if got[-1] == (p, pb.CONTAINER_DELETED_EVENT):
+            break
+    stream.cancel()
+    assert got.count((k, pb.CONTAINER_STOPPED_EVENT)) == 1
 
 
 @pytest.mark.parametrize("hard", [False, True])
