@@ -83,9 +83,12 @@ int bolt_grow(struct bolt *db, const struct bolt_meta *m, struct bolt_map **ret_
 	size = map_size(need);
 	if (size > BOLT_GROW_STEP)
 		size = round_up(need, BOLT_GROW_STEP);
-	/* Room ahead, so that things can be deleted on a disk that has filled up; if there is none,
-	 * the write tells. */
-	(void)!fallocate(db->fd, 0, (off_t)db->file_size, (off_t)(size - db->file_size));
+	/* Room ahead, so that things can be deleted on a disk that has filled up. Where there is
+	 * none the file gets what it needs, the next growth asks again, and what was found of it is
+	 * given back; whether there is that much the write tells. */
+	if (fallocate(db->fd, 0, (off_t)db->file_size, (off_t)(size - db->file_size)) < 0 &&
+	    errno != EOPNOTSUPP)
+		size = need;
 	/* The sync before the meta page makes the new size durable too. */
 	if (ftruncate(db->fd, (off_t)size) < 0)
 		return -errno;

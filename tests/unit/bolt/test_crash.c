@@ -5,6 +5,7 @@
  * writes before the last sync, and of those after it any subset, in any order, torn at sectors;
  * many such files are made and opened. */
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,6 +29,7 @@ static bool recording;
 static long writes_left = -1; /* then no space */
 static long allocs_left = -1; /* then no memory */
 static int sync_error;
+static bool short_of_room; /* on the disk, for what is taken ahead */
 
 static void op_add(int kind, const void *p, size_t n, off_t off)
 {
@@ -75,6 +77,18 @@ int __wrap_ftruncate64(int fd, off_t n)
 {
 	op_add(OP_TRUNCATE, NULL, 0, n);
 	return __real_ftruncate64(fd, n);
+}
+
+int __real_fallocate64(int fd, int mode, off_t off, off_t n);
+int __wrap_fallocate64(int fd, int mode, off_t off, off_t n);
+int __wrap_fallocate64(int fd, int mode, off_t off, off_t n)
+{
+	int r = __real_fallocate64(fd, mode, off, short_of_room ? n / 2 : n);
+
+	if (!short_of_room)
+		return r;
+	errno = ENOSPC; /* what was there stays taken */
+	return -1;
 }
 
 int __wrap_fdatasync(int fd);
@@ -353,6 +367,41 @@ static void full_disk_fails_the_commit_and_nothing_else(void **state)
 	bolt_close(db);
 }
 
+static int grow(struct bolt_tx *tx, void *arg)
+{
+	static const char value[20000];
+	const struct change *c = arg;
+	struct bolt_bucket *b;
+	char key[32];
+	int r;
+
+	snprintf(key, sizeof(key), "%llu", (unsigned long long)c->number);
+	r = bolt_bucket_create_if_missing(bolt_root(tx), bolt_s("b"), &b);
+	return r < 0 ? r : bolt_put(b, bolt_s(key), bolt_b(value, sizeof(value)));
+}
+
+static void room_that_is_not_there_is_not_taken_ahead(void **state)
+{
+	const struct dir *d = *state;
+	struct bolt *db = open_with(d, (struct bolt_options){0});
+	struct change c = {0};
+	struct stat st;
+
+	short_of_room = true;
+	for (; c.number < 20; c.number++) {
+		assert_int_equal(bolt_update(db, grow, &c), 0);
+		assert_int_equal(stat(d->file, &st), 0);
+		assert_int_equal(st.st_size, db->meta.hwm * db->page_size);
+	}
+	short_of_room = false;
+	for (; c.number < 40; c.number++)
+		assert_int_equal(bolt_update(db, grow, &c), 0);
+	assert_int_equal(stat(d->file, &st), 0);
+	assert_true((uint64_t)st.st_size > db->meta.hwm * db->page_size);
+	check_clean(db);
+	bolt_close(db);
+}
+
 static void failed_sync_is_reported(void **state)
 {
 	struct bolt *db = open_with(*state, (struct bolt_options){0});
@@ -415,6 +464,7 @@ int main(void)
 		T(power_cut_keeps_every_finished_commit_without_free_list),
 		T(killed_writer_leaves_a_whole_file),
 		T(full_disk_fails_the_commit_and_nothing_else),
+		T(room_that_is_not_there_is_not_taken_ahead),
 		T(failed_sync_is_reported),
 		T(lack_of_memory_is_an_error_and_changes_nothing),
 	};
