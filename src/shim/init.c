@@ -340,7 +340,7 @@ static void restore_done(void *arg, const struct runtime_result *res)
 {
 	struct op *op = arg;
 	struct proc *p = op->p;
-	int pid;
+	int pid = 0;
 
 	if (res->status)
 		runtime_failure(res, "OCI runtime restore failed", &op->failure);
@@ -351,6 +351,8 @@ static void restore_done(void *arg, const struct runtime_result *res)
 		started_tell(op);
 		return;
 	}
+	if (pid > 0) /* nobody would know of it */
+		reaper_kill(p->c->shim->reaper, pid, SIGKILL);
 	start_failed(op);
 }
 

@@ -20,7 +20,7 @@ pid_file=
 while [ $# -gt 0 ]; do
 	case $1 in
 	--pid-file) pid_file=$2; shift 2 ;;
-	--bundle | --process | --console-socket | --format) shift 2 ;;
+	--bundle | --process | --console-socket | --format | --image-path | --work-path) shift 2 ;;
 	--*) shift ;;
 	*) break ;;
 	esac
@@ -32,6 +32,11 @@ create)
 	# A background command would get /dev/null as its input.
 	exec 3<&0
 	sh -c 'read x <"$1/go"; exec sh "$1/init.sh"' init "$bundle" <&3 3<&- &
+	printf %s $! >"$pid_file"
+	;;
+restore)
+	exec 3<&0
+	sh "$bundle/init.sh" <&3 3<&- >/dev/null &
 	printf %s $! >"$pid_file"
 	;;
 start) echo go >"$bundle/go" ;;

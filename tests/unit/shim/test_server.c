@@ -437,6 +437,76 @@ static void an_exec_that_ends_before_its_pid_is_known_is_not_lost(void **state)
 		      "/tasks/delete - 0");
 }
 
+/* The process whose number is in @name; 0 = none yet. */
+static pid_t bundle_pid(struct fixture *f, const char *name)
+{
+	char path[128], *text;
+	size_t n;
+
+	snprintf(path, sizeof(path), "%s/%s", f->bundle, name);
+	return file_read(f->arena, AT_FDCWD, path, 32, &text, &n) == 0 ? atoi(text) : 0;
+}
+
+static void gone(struct fixture *f, pid_t pid)
+{
+	assert_true(pid > 0);
+	for (int64_t end = time_mono() + LONG_NS; kill(pid, 0) == 0; loop_run_once(f->loop, 10))
+		assert_true(time_mono() < end);
+}
+
+/* The runtime hands over no terminal. */
+static void a_process_whose_output_cannot_be_had_is_ended(void **state)
+{
+	struct fixture *f = *state;
+	int in = open(f->in, O_RDWR);
+	Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT;
+
+	REQUEST(ExecProcessRequest, EXEC_PROCESS_REQUEST, req);
+	REQUEST(StartRequest, START_REQUEST, st);
+	bundle_write(f, "init.sh", "read x");
+	bundle_write(f, "exec.sh", "exec sleep 600");
+	create(f);
+	start(f, "");
+	any.type_url = "types.containerd.io/opencontainers/runtime-spec/1/Process";
+	any.value = (ProtobufCBinaryData){14, (uint8_t *)"{\"args\":[\"x\"]}"};
+	req.exec_id = st.exec_id = "e1";
+	req.spec = &any;
+	req.terminal = true;
+	req.stdout = f->out;
+	call(f, "Exec", &req.base, EMPTY);
+	call_fails(f, "Start", &st.base, ERR_UNKNOWN, "failed to retrieve console master");
+	gone(f, bundle_pid(f, "e1.pid"));
+	assert_int_equal(delete (f, "e1"), 0);
+	kill_init(f, SIGKILL);
+	assert_int_equal(wait_for(f, ""), 137);
+	assert_int_equal(delete (f, ""), 137);
+	close(in);
+}
+
+static void a_restored_process_whose_output_cannot_be_had_is_ended(void **state)
+{
+	struct fixture *f = *state;
+	Containerd__Runc__V1__Options o = CONTAINERD__RUNC__V1__OPTIONS__INIT;
+	Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT;
+
+	REQUEST(CreateTaskRequest, CREATE_TASK_REQUEST, req);
+	REQUEST(StartRequest, START_REQUEST, st);
+	bundle_write(f, "init.sh", "exec sleep 600");
+	o.binary_name = getenv("FAKE_RUNTIME");
+	o.root = f->dir;
+	any.type_url = "containerd.runc.v1.Options";
+	any.value.data = rpc_pack(f->arena, &o.base, &any.value.len);
+	req.bundle = f->bundle;
+	req.options = &any;
+	req.stdout = f->out;
+	req.terminal = true;
+	req.checkpoint = f->dir;
+	call(f, "Create", &req.base, &containerd__task__v2__create_task_response__descriptor);
+	call_fails(f, "Start", &st.base, ERR_UNKNOWN, "failed to retrieve console master");
+	gone(f, bundle_pid(f, "init.pid"));
+	assert_int_equal(delete (f, ""), 0);
+}
+
 static void who_waits_for_an_exec_that_cannot_be_started_is_answered(void **state)
 {
 	struct fixture *f = *state;
@@ -921,6 +991,8 @@ int main(void)
 		TEST(a_failed_create_tells_the_runtime_s_reason_and_leaves_nothing),
 		TEST(an_exec_that_ends_before_its_pid_is_known_is_not_lost),
 		TEST(who_waits_for_an_exec_that_cannot_be_started_is_answered),
+		TEST(a_process_whose_output_cannot_be_had_is_ended),
+		TEST(a_restored_process_whose_output_cannot_be_had_is_ended),
 		TEST(a_start_that_waited_for_one_that_failed_counts),
 		TEST(delete_waits_for_the_output_of_an_exec_that_is_deleted_too),
 		TEST(no_exec_starts_in_a_container_that_is_being_deleted),
