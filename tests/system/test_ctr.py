@@ -99,25 +99,33 @@ def fails(ctr, *args, **kw):
     return lines[0]
 
 
+def hints(text, ctr, *args, **kw):
+    """The error says where it is instead. That is looked for no longer than two seconds: who had no time for it asks again."""
+    for _ in range(30):
+        line = fails(ctr, *args, **kw)
+        if text in line:
+            return
+    assert text in line
+
+
 def test_what_is_in_another_namespace_is_found_there(ctr, image, sleeper):
+    is_in = 'is not in namespace "elsewhere"; it is in "default": use -n default'
     for command in (("containers", "info", sleeper), ("tasks", "exec", "--exec-id", "x", sleeper, "ls"), ("tasks", "start", sleeper)):
-        assert fails(ctr, *command, ns="elsewhere").endswith(
-            f'container "{sleeper}" is not in namespace "elsewhere"; it is in "default": use -n default')
-    assert fails(ctr, "run", image, "x", ns="elsewhere").endswith(
-        f'image "{image}" is not in namespace "elsewhere"; it is in "default": use -n default')
-    assert 'snapshot "' in fails(ctr, "snapshots", "info", sleeper, ns="elsewhere")
+        hints(f'container "{sleeper}" {is_in}', ctr, *command, ns="elsewhere")
+    hints(f'image "{image}" {is_in}', ctr, "run", image, "x", ns="elsewhere")
+    hints(f'snapshot "{sleeper}" {is_in}', ctr, "snapshots", "info", sleeper, ns="elsewhere")
     ctr("leases", "create", "--id", "mine", check=False)
-    assert 'lease "mine" is not in namespace "elsewhere"; it is in "default"' in fails(ctr, "leases", "delete", "mine", ns="elsewhere")
+    hints(f'lease "mine" {is_in}', ctr, "leases", "delete", "mine", ns="elsewhere")
 
 
 def test_an_image_that_is_nowhere_is_pulled_how(ctr, image):
-    assert fails(ctr, "run", "nosuch:1", "x").endswith("; pull it: ctr images pull docker.io/library/nosuch:1")
-    assert "; pull it: ctr -n k8s.io images pull" in fails(ctr, "run", "nosuch:1", "x", ns="k8s.io")
+    hints("; pull it: ctr images pull docker.io/library/nosuch:1", ctr, "run", "nosuch:1", "x")
+    hints("; pull it: ctr -n k8s.io images pull docker.io/library/nosuch:1", ctr, "run", "nosuch:1", "x", ns="k8s.io")
 
 
 def test_a_short_name_leads_to_the_whole_one(ctr, image):
     ctr("images", "tag", "--force", image, "docker.io/library/short:latest")
-    assert fails(ctr, "run", "short", "x").endswith('there is "docker.io/library/short:latest"')
+    hints('there is "docker.io/library/short:latest"', ctr, "run", "short", "x")
 
 
 def test_a_running_task_says_how_to_stop_it(ctr, sleeper):
@@ -353,4 +361,4 @@ def test_install_puts_an_image_s_programs_where_the_daemon_finds_them(ctr, image
     assert "cannot replace" in fails(ctr, "install", "--path", tmp_path / "opt", image)
     ctr("install", "--replace", "--path", tmp_path / "opt", image)
     assert not [s for s in as_json(ctr, "snapshots", "ls") if s["Key"].startswith("ctr-install")]
-    assert "is not in namespace" in fails(ctr, "install", image, ns="elsewhere")
+    hints("is not in namespace", ctr, "install", image, ns="elsewhere")
