@@ -630,6 +630,30 @@ static int commit_record(struct snapshot_call *c, struct bolt_tx *tx, const char
 	return rc < 0 ? rc : lease_add(c, tx, name, err);
 }
 
+/* The last step: with another number while the name is taken by what a commit that was cut off has
+ * left, which the records know nothing of. */
+static int commit_backend(struct snapshot_call *c, struct bolt_bucket *all, struct record *new,
+			  const char *rebase, struct err *err)
+{
+	struct snapshotter *sn = c->s->sn;
+	struct bolt_bucket *b;
+	int rc;
+
+	for (int i = 0;; i++) {
+		rc = sn->ops->commit(c->ctx, sn, new->name, c->rec.name, rebase, &c->backend_labels,
+				     err);
+		if (rc != -ERR_ALREADY_EXISTS || i == NUMBERS_MAX)
+			return rc;
+		rc = backend_name(c, all, new->key, &new->name, err);
+		if (rc < 0)
+			return rc;
+		b = bolt_bucket(all, bolt_s(new->key));
+		rc = b ? schema_put_str(b, "name", new->name) : -ENOENT;
+		if (rc < 0)
+			return err_errno(err, rc, "write snapshot %s", new->key);
+	}
+}
+
 static int commit_tx(struct snapshot_call *c, struct bolt_tx *tx, const char *name, struct err *err)
 {
 	struct snapshotter *sn = c->s->sn;
@@ -648,9 +672,7 @@ static int commit_tx(struct snapshot_call *c, struct bolt_tx *tx, const char *na
 	if (rc < 0)
 		return rc;
 	rc = commit_record(c, tx, name, &new, err);
-	if (rc < 0)
-		return rc;
-	return sn->ops->commit(c->ctx, sn, new.name, c->rec.name, rebase, &c->backend_labels, err);
+	return rc < 0 ? rc : commit_backend(c, all, &new, rebase, err);
 }
 
 /* For a back end in another process, or one with much to do, in three steps: nobody else's update
@@ -692,12 +714,18 @@ static int commit_remote(struct snapshot_call *c, const char *name, struct err *
 	READ_GUARD(&c->s->lock);
 	MUTEX_GUARD(&c->s->commit_lock);
 
-	r = db_update(c->ctx, c->db, remote_plan, &rc, err);
-	if (r == 0)
+	for (int i = 0;; i++) {
+		r = db_update(c->ctx, c->db, remote_plan, &rc, err);
+		if (r < 0)
+			return r;
 		r = sn->ops->commit(c->ctx, sn, rc.new.name, c->rec.name, rc.rebase,
 				    &c->backend_labels, err);
-	if (r < 0)
-		return r;
+		if (r == 0)
+			break;
+		/* As in commit_backend(). */
+		if (r != -ERR_ALREADY_EXISTS || i == NUMBERS_MAX)
+			return r;
+	}
 	r = db_update_always(c->db, remote_record, &rc, err);
 	if (r < 0)
 		c->s->dirty = true;

@@ -126,6 +126,8 @@ static inline int fake_commit(struct ctx *ctx, struct snapshotter *s, const char
 		return fake_not_found(key, err);
 	if (i->kind != SNAPSHOT_ACTIVE)
 		return err_set(err, ERR_FAILED_PRECONDITION, "snapshot %s is not active", key);
+	if (fake_find(f, name))
+		return err_set(err, ERR_ALREADY_EXISTS, "snapshot %s", name);
 	i->kind = SNAPSHOT_COMMITTED;
 	i->name = arena_strdup(f->arena, name);
 	if (*parent)

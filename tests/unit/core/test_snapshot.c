@@ -176,6 +176,32 @@ static void name_without_a_record_is_not_taken_for_the_target(void **state)
 	assert_int_equal(i.kind, SNAPSHOT_COMMITTED);
 }
 
+/* As above, of a commit. */
+static void name_without_a_record_does_not_keep_from_committing(void **state)
+{
+	struct fix *f = *state;
+	struct snapshot_info i;
+	struct fake s;
+
+	fake_init(&s, f);
+	for (int slow = 0; slow < 2; slow++) {
+		const char *key = slow ? "b" : "a", *name = slow ? "slow" : "quick";
+
+		s.base.slow_commit = slow;
+		assert_ok(prepare(f, key, "", NULL));
+		for (int n = 1; n <= (slow ? 20 : 6); n++)
+			fake_add(&s, SNAPSHOT_COMMITTED,
+				 arena_printf(f->arena, "default/%d/%s", n, name), "", NULL);
+		assert_ok(commit(f, name, key, "", NULL));
+		assert_non_null(fake_find(
+			&s, arena_printf(f->arena, "default/%d/%s", slow ? 21 : 7, name)));
+		assert_ok(snapshot_stat(&f->ctx, f->db, "fake", name, &i, &f->err));
+		assert_int_equal(i.kind, SNAPSHOT_COMMITTED);
+		assert_err(commit(f, name, key, "", NULL), ERR_ALREADY_EXISTS,
+			   arena_printf(f->arena, "snapshot \"%s\": already exists", name));
+	}
+}
+
 static void commit_refuses_what_can_not_be(void **state)
 {
 	struct fix *f = *state;
@@ -326,6 +352,7 @@ int main(void)
 		T(target_in_the_back_end_is_linked),
 		T(name_that_the_back_end_has_without_a_record_is_passed_over),
 		T(name_without_a_record_is_not_taken_for_the_target),
+		T(name_without_a_record_does_not_keep_from_committing),
 		T(commit_refuses_what_can_not_be),
 		T(commit_may_give_a_parent_to_what_has_none),
 		T(lease_follows_the_commit),
