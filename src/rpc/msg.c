@@ -13,19 +13,16 @@
 
 #define HEAD 4
 
-int msg_send(int sock, const json_t *msg, const int *fds, size_t nfds, struct err *err)
+int msg_encode(const json_t *msg, char **ret, size_t *ret_n, struct err *err)
 {
 	_cleanup_free_ char *b = NULL;
 	size_t n = json_dumpb(msg, NULL, 0, JSON_COMPACT);
 	uint32_t len;
-	ssize_t done;
-	int r;
 
 	if (n == 0)
 		return err_set(err, ERR_INVALID_ARGUMENT, "message to worker: not encodable");
-	if (n > MSG_MAX || nfds > MSG_FDS_MAX)
-		return err_set(err, ERR_RESOURCE_EXHAUSTED,
-			       "message to worker: %zu bytes, %zu descriptors", n, nfds);
+	if (n > MSG_MAX)
+		return err_set(err, ERR_RESOURCE_EXHAUSTED, "message to worker: %zu bytes", n);
 	b = malloc(HEAD + n);
 	if (!b)
 		return err_nomem(err);
@@ -33,16 +30,32 @@ int msg_send(int sock, const json_t *msg, const int *fds, size_t nfds, struct er
 	memcpy(b, &len, HEAD);
 	if (json_dumpb(msg, b + HEAD, n, JSON_COMPACT) != n)
 		return err_set(err, ERR_INVALID_ARGUMENT, "message to worker: not encodable");
+	*ret = TAKE_PTR(b);
+	*ret_n = HEAD + n;
+	return 0;
+}
+
+int msg_send(int sock, const json_t *msg, const int *fds, size_t nfds, struct err *err)
+{
+	_cleanup_free_ char *b = NULL;
+	size_t n, done = 0;
+	int r;
+
+	if (nfds > MSG_FDS_MAX)
+		return err_set(err, ERR_RESOURCE_EXHAUSTED, "message to worker: %zu descriptors",
+			       nfds);
+	r = msg_encode(msg, &b, &n, err);
+	if (r < 0)
+		return r;
 	/* The descriptors go with the first byte, the rest follows without. */
-	done = 0;
 	if (nfds) {
 		r = fd_send_msg(sock, b, 1, fds, nfds);
 		if (r < 0)
 			return err_errno(err, r, "send message");
 		done = 1;
 	}
-	while ((size_t)done < HEAD + n) {
-		ssize_t k = send(sock, b + done, HEAD + n - (size_t)done, MSG_NOSIGNAL);
+	while (done < n) {
+		ssize_t k = send(sock, b + done, n - done, MSG_NOSIGNAL);
 
 		if (k < 0 && errno == EINTR)
 			continue;
@@ -54,7 +67,7 @@ int msg_send(int sock, const json_t *msg, const int *fds, size_t nfds, struct er
 		}
 		if (k < 0)
 			return err_errno(err, errno, "send message");
-		done += k;
+		done += (size_t)k;
 	}
 	return 0;
 }

@@ -17,6 +17,9 @@ struct msg_sock {
 	int fd;
 };
 
+/* The bytes of a message with their length before them, for who sends them without waiting. The
+ * caller frees. */
+int msg_encode(const json_t *msg, char **ret, size_t *ret_n, struct err *err) _must_check_;
 int msg_send(int sock, const json_t *msg, const int *fds, size_t nfds,
 	     struct err *err) _must_check_;
 /* 1 = got one, 0 = the peer has closed, negative = error. @deadline monotonic ns (0 = none).

@@ -1,16 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Role "front": what the daemon says, new connections, and the loop. The configuration with the
- * listening sockets comes first; then the jail; only then connections are accepted. */
+ * listening sockets comes first; then the jail; only then connections are accepted.
+ *
+ * Nothing here waits for the daemon, which may be waiting for us to take its answers: messages that
+ * it does not take are kept, one for each connection at most, but for bare streams; of these none
+ * is accepted while much is kept. */
 #include "worker/front.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/json.h"
 #include "base/str.h"
 #include "base/time.h"
@@ -23,6 +29,7 @@
 #define EVENTS 64
 #define ACCEPTS 16 /* of a listener in a round */
 #define PAUSE_NS (100 * NSEC_PER_MSEC)
+#define OUT_MAX 64 /* messages that are kept, to accept more */
 
 int source_set(struct front *f, struct source *s, uint32_t events)
 {
@@ -37,10 +44,66 @@ int source_set(struct front *f, struct source *s, uint32_t events)
 	return 0;
 }
 
+/* ---- messages to the daemon ---- */
+
+/* Sends what it takes of the first one: 0 = all, -EAGAIN, or another -errno. */
+static int send_first(struct front *f)
+{
+	struct outgoing *o = f->out;
+
+	if (o->fd >= 0) {
+		int r = fd_send_msg(f->sock, o->bytes, 1, &o->fd, 1);
+
+		if (r < 0)
+			return r;
+		fd_closep(&o->fd);
+		o->fd = -1;
+		o->off = 1;
+	}
+	while (o->off < o->n) {
+		ssize_t n = send(f->sock, o->bytes + o->off, o->n - o->off, MSG_NOSIGNAL);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		o->off += n < 0 ? 0 : (size_t)n;
+	}
+	return 0;
+}
+
+static void send_all(struct front *f)
+{
+	int r = 0;
+
+	while (f->out && (r = send_first(f)) == 0) {
+		struct outgoing *o = f->out;
+
+		f->out = o->next;
+		f->out_end = f->out ? f->out_end : &f->out;
+		f->n_out--;
+		free(o->bytes);
+		free(o);
+	}
+	if ((r < 0 && r != -EAGAIN) ||
+	    source_set(f, &f->control, EPOLLIN | (f->out ? EPOLLOUT : 0)) < 0)
+		f->broken = true;
+}
+
 void front_send(struct front *f, json_t *msg, int fd)
 {
-	if (!msg || msg_send(f->sock, msg, &fd, fd >= 0, NULL) < 0)
+	struct outgoing *o = msg ? calloc(1, sizeof(*o)) : NULL;
+
+	if (!o || msg_encode(msg, &o->bytes, &o->n, NULL) < 0) {
+		fd_closep(&fd);
+		free(o);
 		f->broken = true;
+	} else {
+		o->fd = fd;
+		*f->out_end = o;
+		f->out_end = &o->next;
+		f->n_out++;
+		if (f->out == o)
+			send_all(f);
+	}
 	json_decref(msg);
 }
 
@@ -63,7 +126,6 @@ static void accepted(struct listener *l, int fd, const struct sockaddr *addr, so
 		web_accept(f, fd, addr, len, l->index);
 	} else {
 		front_send(f, json_pack("{s:{s:i}}", "stream", "listener", (int)l->index), fd);
-		close(fd);
 	}
 }
 
@@ -78,12 +140,19 @@ static void accept_all(struct front *f, bool on)
 static void on_accept(struct source *s, uint32_t events)
 {
 	struct listener *l = (struct listener *)s;
+	struct front *f = l->front;
 
 	(void)events;
 	for (int i = 0; i < ACCEPTS; i++) {
 		struct sockaddr_storage a = {0};
 		socklen_t n = sizeof(a);
-		int fd = accept4(s->fd, (struct sockaddr *)&a, &n, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		int fd;
+
+		if (f->n_out >= OUT_MAX) {
+			accept_all(f, false);
+			return;
+		}
+		fd = accept4(s->fd, (struct sockaddr *)&a, &n, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd >= 0) {
 			accepted(l, fd, (struct sockaddr *)&a, n);
@@ -93,7 +162,7 @@ static void on_accept(struct source *s, uint32_t events)
 			continue;
 		/* Out of descriptors or memory: not now. */
 		if (errno != EAGAIN)
-			accept_all(l->front, false);
+			accept_all(f, false);
 		return;
 	}
 }
@@ -124,7 +193,10 @@ static void on_message(struct source *s, uint32_t events)
 	size_t n = 1;
 	int fd = -1;
 
-	(void)events;
+	if (events & EPOLLOUT)
+		send_all(f);
+	if (!(events & ~(uint32_t)EPOLLOUT))
+		return;
 	if (msg_recv(f->sock, 0, &m, &fd, &n, NULL) <= 0) {
 		f->broken = true;
 		return;
@@ -221,7 +293,8 @@ static int begin(struct front *f, struct err *err)
 	if (r < 0)
 		return err_prefix(err, "confine");
 	f->control = (struct source){.fn = on_message, .fd = f->sock};
-	if (source_set(f, &f->control, EPOLLIN) < 0)
+	f->out_end = &f->out;
+	if (fd_set_nonblock(f->sock, true) < 0 || source_set(f, &f->control, EPOLLIN) < 0)
 		return err_errno(err, errno, "front: watch the daemon");
 	accept_all(f, true);
 	return 0;

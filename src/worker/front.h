@@ -86,8 +86,18 @@ struct relay {
 	void *arg;
 };
 
+/* A message on its way to the daemon. */
+struct outgoing {
+	struct outgoing *next;
+	int fd; /* goes with the first byte; -1 = none */
+	size_t off, n;
+	char *bytes;
+};
+
 struct front {
 	int sock, epoll;
+	struct outgoing *out, **out_end; /* what the daemon has not taken; first and last */
+	size_t n_out;
 	struct source control, http_source;
 	struct listener listeners[LISTENERS_MAX];
 	size_t n_listeners;
@@ -107,7 +117,7 @@ struct front {
 /* front.c */
 /* Registers for @events (0 = takes it out). -errno. */
 int source_set(struct front *f, struct source *s, uint32_t events);
-/* Takes over. */
+/* Takes both over. Never waits: what the daemon does not take is kept. */
 void front_send(struct front *f, json_t *msg, int fd);
 
 /* front_http.c */

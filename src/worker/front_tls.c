@@ -205,7 +205,6 @@ static void secured(struct relay *r)
 		web_accept(f, pair[1], (struct sockaddr *)&a, n, l->index);
 	} else {
 		front_send(f, json_pack("{s:{s:i}}", "stream", "listener", (int)l->index), pair[1]);
-		close(pair[1]);
 	}
 	relay_pump(r);
 }

@@ -107,7 +107,7 @@ static void on_warn(void *arg, const char *text)
 	f->warnings++;
 }
 
-static int setup(void **state)
+static int start(void **state, unsigned max_connections)
 {
 	static const struct front_route routes[] = {
 		{"GET", "/hello", hello, NULL},	  {"POST", "/hello", hello, NULL},
@@ -129,7 +129,7 @@ static int setup(void **state)
 				  .stream_arg = f,
 				  .warn = on_warn,
 				  .warn_arg = f,
-				  .max_connections = 20};
+				  .max_connections = max_connections};
 
 	signal(SIGPIPE, SIG_IGN);
 	assert_int_equal(pipe(f->streamed), 0);
@@ -145,6 +145,16 @@ static int setup(void **state)
 	}
 	*state = f;
 	return 0;
+}
+
+static int setup(void **state)
+{
+	return start(state, 20);
+}
+
+static int setup_many(void **state)
+{
+	return start(state, 200);
 }
 
 static int teardown(void **state)
@@ -466,6 +476,34 @@ static void more_connections_than_allowed_are_closed(void **state)
 	fail_msg("no connection after the others were closed");
 }
 
+/* Their answers are more than a socket holds, and so are they: neither side may wait for the other
+ * with both full. */
+static void requests_that_come_at_once_are_all_answered(void **state)
+{
+	enum { N = 100, LEN = 30000 };
+	const char *head = "POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 30000\r\n\r\n";
+	_cleanup_free_ char *body = malloc(LEN);
+	pid_t pid = worker_pid();
+	int fds[N];
+
+	memset(body, 1, LEN); /* six bytes each in a message */
+	for (size_t i = 0; i < N; i++) {
+		fds[i] = dial(*state, 0);
+		assert_int_equal(fd_write_full(fds[i], head, strlen(head)), 0);
+		assert_int_equal(fd_write_full(fds[i], body, LEN - 1), 0);
+	}
+	for (size_t i = 0; i < N; i++)
+		assert_int_equal(fd_write_full(fds[i], body, 1), 0);
+	for (size_t i = 0; i < N; i++) {
+		char answer[64] = "";
+
+		assert_true(read_some(fds[i], answer, sizeof(answer) - 1) > 0);
+		assert_true(str_has_prefix(answer, "HTTP/1.1 404 "));
+		close(fds[i]);
+	}
+	assert_int_equal(worker_pid(), pid);
+}
+
 static void garbage_is_survived(void **state)
 {
 	pid_t pid = worker_pid();
@@ -498,6 +536,8 @@ int main(void)
 		T(upgrades_work_inside_tls),
 		T(streams_are_handed_over_without_tls),
 		T(more_connections_than_allowed_are_closed),
+		cmocka_unit_test_setup_teardown(requests_that_come_at_once_are_all_answered,
+						setup_many, teardown),
 		T(garbage_is_survived),
 	};
 
