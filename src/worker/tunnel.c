@@ -209,7 +209,10 @@ struct channel *channel_new(struct tunnel *t, uint32_t id, enum channel_role rol
 
 void channel_set_fd(struct channel *c, int fd)
 {
-	if (c->source.fd >= 0 || fd_set_nonblock(fd, true) < 0) {
+	/* The client has reset it before it was joined to anything. */
+	bool over = c->role == CHANNEL_STDIN ? c->in_done : c->role != CHANNEL_DATA && c->out_done;
+
+	if (over || c->source.fd >= 0 || fd_set_nonblock(fd, true) < 0) {
 		close(fd);
 		return;
 	}
@@ -304,7 +307,10 @@ void channel_input_end(struct channel *c)
 
 void tunnel_send(struct tunnel *t, json_t *m)
 {
-	if (!m || t->control.fd < 0 || msg_send(t->control.fd, m, NULL, 0, NULL) < 0)
+	/* After the daemon's last word it listens no more, but what it has said goes on to the
+	 * client. */
+	if (t->state < TUNNEL_ENDING &&
+	    (!m || t->control.fd < 0 || msg_send(t->control.fd, m, NULL, 0, NULL) < 0))
 		t->client_eof = true;
 	json_decref(m);
 }
