@@ -217,9 +217,29 @@ static void sent_all(struct call *c, const struct http_reply *r)
 	done(c, false, false);
 }
 
+/* What has come is what the registry says, when it does. One that takes pieces in part may be asked
+ * as often as one whose connections break off. */
+static void chunk_taken(struct call *c, const struct http_reply *r)
+{
+	const struct push *p = c->push;
+	int64_t have = r->received >= 0 ? r->received : p->end;
+	struct err err;
+
+	if (have > p->end || have < p->begin)
+		err_set(&err, ERR_UNKNOWN, "registry speaks of %lld bytes", (long long)have);
+	else if (have < p->end && ++c->attempts >= ATTEMPTS_MAX)
+		err_set(&err, ERR_UNKNOWN, "registry has taken %lld bytes of %lld, and no more",
+			(long long)have, (long long)p->end);
+	else if (take_location(c, r, &err) == 0) {
+		go_on_from(c, have);
+		return;
+	}
+	failed(c, &err);
+}
+
 static void succeeded(struct call *c, const struct http_reply *r)
 {
-	struct push *p = c->push;
+	const struct push *p = c->push;
 	struct err err;
 
 	if (!p->foreign || p->state == CHECK || p->state == START || p->state == MANIFEST)
@@ -232,15 +252,7 @@ static void succeeded(struct call *c, const struct http_reply *r)
 		started(c, r);
 		break;
 	case CHUNK:
-		/* What has come is what the registry says, when it does. */
-		if (r->received > p->end || (r->received >= 0 && r->received < p->begin))
-			err_set(&err, ERR_UNKNOWN, "registry speaks of %lld bytes",
-				(long long)r->received);
-		else if (take_location(c, r, &err) == 0) {
-			go_on_from(c, r->received >= 0 ? r->received : p->end);
-			break;
-		}
-		failed(c, &err);
+		chunk_taken(c, r);
 		break;
 	case STATUS:
 		if (r->received > c->size || (r->location && take_location(c, r, &err) < 0))

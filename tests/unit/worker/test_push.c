@@ -133,7 +133,7 @@ static void serve_start(const struct request *q)
 
 static void serve_upload(struct request *q)
 {
-	if (streq(q->repo, "small") && is(q, "PUT") && q->length > 0) {
+	if ((streq(q->repo, "small") || streq(q->repo, "full")) && is(q, "PUT") && q->length > 0) {
 		respond(q, "413 Request Entity Too Large", "");
 		return;
 	}
@@ -153,6 +153,8 @@ static void serve_upload(struct request *q)
 	if (!take_body(q, INT64_MAX))
 		return;
 	if (is(q, "PATCH")) {
+		if (streq(q->repo, "full")) /* takes the first piece, and no other */
+			reg.stored.len = MIN(reg.stored.len, 16u << 20);
 		accepted(q, "202 Accepted");
 		return;
 	}
@@ -413,6 +415,15 @@ static void upload_that_breaks_off_goes_on_from_what_has_come(void **state)
 	assert_true(seen("GET /v2/breaks/blobs/uploads/1"));
 }
 
+static void registry_that_takes_no_more_is_given_up(void **state)
+{
+	struct fixture *t = *state;
+
+	assert_refused(t, push(t, "full", "", ""), ERR_UNKNOWN, "and no more");
+	/* HEAD, POST, PUT refused, POST, a piece, five times the second one */
+	assert_int_equal(reg.requests, 10);
+}
+
 static void credentials_do_not_go_to_the_location_s_host(void **state)
 {
 	struct fixture *t = *state;
@@ -500,6 +511,7 @@ int main(void)
 		T(blob_of_another_repository_is_mounted),
 		T(body_that_is_too_large_goes_in_pieces),
 		T(upload_that_breaks_off_goes_on_from_what_has_come),
+		T(registry_that_takes_no_more_is_given_up),
 		T(credentials_do_not_go_to_the_location_s_host),
 		T(locations_that_lead_nowhere_are_errors),
 		T(manifest_is_put_by_tag_or_digest),
