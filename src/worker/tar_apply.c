@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The loop over the entries of an archive (libarchive parses, this file decides and writes).
+/* The loop over the entries of an archive (libarchive parses, but for some names (tar_heads.h);
+ * this file decides and writes).
  *
  * Entry names are cleaned, the directory part is looked up inside the root (tree.h), and everything
  * happens relative to that directory's descriptor with its last component, never following it. An
@@ -26,6 +27,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "worker/pathset.h"
+#include "worker/tar_write.h"
 #include "worker/tree.h"
 
 #define HOLE (64u << 10) /* zeroes are looked for in units of this size, */
@@ -42,19 +44,16 @@ struct dir_times {
 	struct timespec times[2];
 };
 
-#define TAR_BLOCK 512
-
 struct apply {
 	const struct tar_apply_options *o;
 	struct tree tree;
 	bool stale; /* the entry removed something that may be on the way to the tree's cached
 		       directory */
 	struct archive *archive;
-	tar_read_fn fn;
-	void *arg;
-	struct err *read_err; /* why @fn failed */
+	struct tar_heads heads;
+	struct err *read_err; /* why reading failed */
 	int read_failed;
-	uint64_t taken;	 /* bytes of the archive so far */
+	bool in_entry;	 /* a header was read */
 	bool file_whole; /* all data of the last file has come */
 
 	struct arena *arena; /* of dirs */
@@ -67,6 +66,8 @@ struct apply {
 struct entry {
 	struct archive_entry *ae;
 	const char *name;    /* as in the archive */
+	const char *link;    /* target of a link, NULL = none */
+	bool hard;	     /* it is a hard link */
 	char path[PATH_MAX]; /* cleaned */
 	char dir[PATH_MAX];  /* of path */
 	const char *base;    /* last component, in path */
@@ -291,6 +292,17 @@ static int archive_fail(struct apply *a, struct err *err)
 		       tree_quote(text ? text : "damaged", q, sizeof(q)));
 }
 
+/* A sparse file's map may come before it. */
+static int next_data(struct apply *a, const void **ret, size_t *ret_n, la_int64_t *ret_off)
+{
+	int r;
+
+	tar_heads_count(&a->heads, true);
+	r = archive_read_data_block(a->archive, ret, ret_n, ret_off);
+	tar_heads_count(&a->heads, false);
+	return r;
+}
+
 static int write_data(struct apply *a, struct entry *e, int fd, struct err *err)
 {
 	int64_t size = archive_entry_size(e->ae), end = 0;
@@ -305,8 +317,7 @@ static int write_data(struct apply *a, struct entry *e, int fd, struct err *err)
 	if (size == 0)
 		return 0;
 	a->file_whole = false;
-	while ((r = archive_read_data_block(a->archive, &p, &n, &off)) == ARCHIVE_OK ||
-	       r == ARCHIVE_WARN) {
+	while ((r = next_data(a, &p, &n, &off)) == ARCHIVE_OK || r == ARCHIVE_WARN) {
 		if (off < end || off > size || (int64_t)n > size - off)
 			return err_set(err, ERR_INVALID_ARGUMENT,
 				       "data beyond the end of the file");
@@ -427,7 +438,7 @@ static int apply_dir(struct apply *a, struct entry *e, struct err *err)
 
 static int apply_symlink(struct apply *a, struct entry *e, struct err *err)
 {
-	const char *to = archive_entry_symlink(e->ae);
+	const char *to = e->link;
 	int r;
 
 	if (str_empty(to))
@@ -495,7 +506,7 @@ static int apply_hardlink(struct apply *a, struct entry *e, struct err *err)
 {
 	char target[PATH_MAX], dir[PATH_MAX], q[512];
 	_cleanup_close_ int from = -1;
-	const char *to = archive_entry_hardlink(e->ae), *base;
+	const char *to = e->link, *base;
 	int r;
 
 	if (str_empty(to) || tree_clean(to, target) < 0)
@@ -620,7 +631,7 @@ static int apply_typed(struct apply *a, struct entry *e, struct err *err)
 {
 	mode_t type = archive_entry_filetype(e->ae);
 
-	if (archive_entry_hardlink(e->ae))
+	if (e->hard)
 		return apply_hardlink(a, e, err);
 	switch (type) {
 	case S_IFREG:
@@ -638,12 +649,22 @@ static int apply_typed(struct apply *a, struct entry *e, struct err *err)
 	}
 }
 
-static int entry_init(struct entry *e, struct archive_entry *ae, struct err *err)
+static void entry_names(struct entry *e, const struct tar_heads *h)
+{
+	const char *hard = archive_entry_hardlink(e->ae);
+
+	e->name = h->path ? h->path : archive_entry_pathname(e->ae);
+	e->hard = hard || h->type == TAR_LINK;
+	e->link = h->link ? h->link : hard ? hard : archive_entry_symlink(e->ae);
+}
+
+static int entry_init(struct entry *e, struct archive_entry *ae, const struct tar_heads *h,
+		      struct err *err)
 {
 	int64_t uid = archive_entry_uid(ae), gid = archive_entry_gid(ae);
 
 	e->ae = ae;
-	e->name = archive_entry_pathname(ae);
+	entry_names(e, h);
 	if (!e->name)
 		return err_set(err, ERR_INVALID_ARGUMENT, "entry without a name");
 	if (tree_clean(e->name, e->path) < 0)
@@ -663,7 +684,7 @@ static int apply_one(struct apply *a, struct archive_entry *ae, struct err *err)
 {
 	struct entry e;
 	char q[512];
-	int r = entry_init(&e, ae, err);
+	int r = entry_init(&e, ae, &a->heads, err);
 
 	if (r < 0)
 		goto fail;
@@ -732,7 +753,7 @@ static int apply_dir_times(struct apply *a, struct err *err)
 static la_ssize_t read_cb(struct archive *archive, void *arg, const void **ret)
 {
 	struct apply *a = arg;
-	ssize_t n = a->fn(a->arg, ret, a->read_err);
+	ssize_t n = tar_heads_read(&a->heads, ret, a->read_err);
 
 	if (n < 0) {
 		a->read_failed = (int)n;
@@ -741,13 +762,32 @@ static la_ssize_t read_cb(struct archive *archive, void *arg, const void **ret)
 	}
 	/* Some tools end an archive with the last file's last byte; Go's reader takes that, so the
 	 * block is filled up here. Data is never made up. */
-	if (n == 0 && a->file_whole && a->taken % TAR_BLOCK) {
+	if (n == 0 && a->file_whole && a->heads.taken % TAR_BLOCK) {
 		static const char zero[TAR_BLOCK];
 		*ret = zero;
-		n = (ssize_t)(TAR_BLOCK - a->taken % TAR_BLOCK);
+		n = (ssize_t)(TAR_BLOCK - a->heads.taken % TAR_BLOCK);
+		a->heads.taken += (uint64_t)n;
 	}
-	a->taken += (uint64_t)n;
 	return n;
+}
+
+static int next_header(struct apply *a, struct archive_entry **ret)
+{
+	int r;
+
+	if (a->in_entry) {
+		/* What nobody wanted of the last one's data. */
+		if (archive_read_data_skip(a->archive) == ARCHIVE_FATAL)
+			return ARCHIVE_FATAL;
+		tar_heads_begin(&a->heads, (uint64_t)archive_filter_bytes(a->archive, 0));
+	}
+	r = archive_read_next_header(a->archive, ret);
+	if (tar_heads_end(&a->heads, (uint64_t)archive_filter_bytes(a->archive, 0)) < 0) {
+		archive_set_error(a->archive, ENOMEM, "Out of memory");
+		return ARCHIVE_FATAL;
+	}
+	a->in_entry = r == ARCHIVE_OK || r == ARCHIVE_WARN;
+	return r;
 }
 
 static int apply_entries(struct apply *a, int64_t *ret_entries, struct err *err)
@@ -756,11 +796,12 @@ static int apply_entries(struct apply *a, int64_t *ret_entries, struct err *err)
 	int64_t n = 0;
 	int r;
 
+	tar_heads_begin(&a->heads, 0);
 	if (archive_read_support_format_tar(a->archive) != ARCHIVE_OK ||
 	    archive_read_support_format_empty(a->archive) != ARCHIVE_OK ||
 	    archive_read_open(a->archive, a, NULL, read_cb, NULL) != ARCHIVE_OK)
 		return archive_fail(a, err);
-	while ((r = archive_read_next_header(a->archive, &ae)) == ARCHIVE_OK || r == ARCHIVE_WARN) {
+	while ((r = next_header(a, &ae)) == ARCHIVE_OK || r == ARCHIVE_WARN) {
 		if (++n > a->o->max_entries)
 			return err_set(err, ERR_RESOURCE_EXHAUSTED,
 				       "layer holds more than %lld entries",
@@ -779,7 +820,7 @@ int tar_apply(const struct tar_apply_options *o, tar_read_fn fn, void *arg, int6
 	      struct err *err)
 {
 	struct err read_err = ERR_INIT;
-	struct apply a = {.o = o, .fn = fn, .arg = arg, .read_err = &read_err};
+	struct apply a = {.o = o, .heads = {.fn = fn, .arg = arg}, .read_err = &read_err};
 	_cleanup_close_ int cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	int r;
 
@@ -790,6 +831,7 @@ int tar_apply(const struct tar_apply_options *o, tar_read_fn fn, void *arg, int6
 	a.archive = archive_read_new();
 	r = a.arena && a.archive ? apply_entries(&a, ret_entries, err) : err_nomem(err);
 	archive_read_free(a.archive);
+	tar_heads_done(&a.heads);
 	pathset_done(&a.seen);
 	arena_free(a.arena);
 	free(a.dirs);

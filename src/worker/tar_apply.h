@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "worker/tar_heads.h"
 
 struct tar_apply_options {
 	int root_fd;
@@ -26,9 +27,6 @@ struct tar_apply_options {
 	int64_t max_entries;
 	int64_t max_file; /* logical size of one file (sparse files can claim any) */
 };
-
-/* Gives the next block of the stream, valid until the next call; length, 0 = end, negative kind. */
-typedef ssize_t (*tar_read_fn)(void *arg, const void **ret, struct err *err);
 
 /* Reads until the archive's end, not the stream's.
  *

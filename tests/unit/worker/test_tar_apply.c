@@ -125,7 +125,8 @@ static void assert_content(int dir, const char *path, const char *want)
 	char *p;
 	size_t n;
 
-	assert_int_equal(file_read(a, dir, path, 1 << 20, &p, &n), 0);
+	if (file_read(a, dir, path, 1 << 20, &p, &n) < 0)
+		fail_msg("%s is not there", path);
 	assert_string_equal(p, want);
 }
 
@@ -181,6 +182,49 @@ static void pax_gives_long_names_fractions_and_attributes(void **state)
 		skip();
 	assert_int_equal(fgetxattr(fd, "user.k", value, sizeof(value)), 3);
 	assert_true(fgetxattr(evil, "user.overlay.redirect", value, sizeof(value)) < 0);
+}
+
+static void assert_link(struct fixture *f, const char *path, const char *want)
+{
+	char to[PATH_MAX] = "";
+
+	assert_true(readlinkat(f->target, path, to, sizeof(to) - 1) > 0);
+	assert_string_equal(to, want);
+}
+
+/* A file system knows bytes: neither are two characters made one, nor is there one that may not be.
+ */
+static void names_of_pax_headers_are_bytes(void **state)
+{
+	static const size_t blocks[] = {1, 512, 700, 1 << 20};
+	struct fixture *f = *state;
+
+	tarball_pax(&f->tar, "path", "e\xcc\x81"); /* would be composed */
+	ADD(.name = "short", .type = '0', .data = "1");
+	tarball_pax(&f->tar, "path", "latin-\xe9");
+	ADD(.name = "short", .type = '0', .data = "2");
+	tarball_pax(&f->tar, "linkpath", "to-\xe9");
+	ADD(.name = "symbolic", .type = '2');
+	tarball_pax(&f->tar, "linkpath", "latin-\xe9");
+	ADD(.name = "hard", .type = '1');
+	tarball_pax(&f->tar, "linkpath", "e\xcc\x81");
+	ADD(.name = "hard2", .type = '1');
+	ADD(.name = "././@LongLink", .type = 'L', .data = "long-\xe9", .len = 7);
+	tarball_pax(&f->tar, "mtime", "1.5");
+	ADD(.name = "short", .type = '0', .data = "3");
+	tarball_end(&f->tar);
+	for (size_t i = 0; i < ARRAY_LEN(blocks); i++) {
+		f->block = blocks[i];
+		if (apply(f) != 0)
+			fail_msg("blocks of %zu: %s", f->block, f->err.text);
+		assert_content(f->target, "e\xcc\x81", "1");
+		assert_content(f->target, "latin-\xe9", "2");
+		assert_link(f, "symbolic", "to-\xe9");
+		assert_content(f->target, "hard", "2");
+		assert_content(f->target, "hard2", "1");
+		assert_content(f->target, "long-\xe9", "3");
+		assert_false(exists(f->target, "short"));
+	}
 }
 
 static void names_stay_inside(void **state)
@@ -601,6 +645,55 @@ static void limits_hold(void **state)
 	apply_fails(f, ERR_RESOURCE_EXHAUSTED, "beyond the limit");
 }
 
+static void add_records(struct fixture *f, const char *records)
+{
+	tarball_header(&f->tar, &(struct tarent){.name = "pax", .type = 'x'}, strlen(records));
+	tarball_data(&f->tar, records, strlen(records));
+}
+
+/* A sparse file as GNU tar writes it: its map comes before its data. */
+static void add_sparse(struct fixture *f, const char *map, size_t n, const char *data)
+{
+	_cleanup_buf_ struct buf b = BUF_INIT;
+
+	add_records(f, "22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n"
+		       "28 GNU.sparse.name=sparse-\xe9\n31 GNU.sparse.realsize=1000000\n");
+	tarball_data(&b, map, n);
+	buf_adds(&b, data);
+	ADD(.name = "short", .type = '0', .data = b.data, .len = b.len);
+}
+
+static void sparse_files_are_as_they_were(void **state)
+{
+	static const char map[] = "2\n500000\n3\n1000000\n0\n";
+	struct fixture *f = *state;
+	char p[3];
+
+	add_sparse(f, map, strlen(map), "abc");
+	ADD(.name = "next", .type = '0', .data = "x");
+	apply_ok(f);
+	assert_int_equal(st_of(f, "sparse-\xe9").st_size, 1000000);
+	_cleanup_close_ int fd = openat(f->target, "sparse-\xe9", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(fd_pread_full(fd, p, 3, 500000), 3);
+	assert_memory_equal(p, "abc", 3);
+	assert_content(f->target, "next", "x");
+}
+
+/* It would be kept in memory, twenty times as large. */
+static void endless_sparse_map_is_refused(void **state)
+{
+	static const char count[] = "9999999\n";
+	_cleanup_buf_ struct buf map = BUF_INIT;
+	struct fixture *f = *state;
+
+	buf_adds(&map, count);
+	while (map.len < 9 << 20)
+		buf_adds(&map, "0\n0\n0\n0\n0\n0\n0\n0\n");
+	f->block = 256 << 10;
+	add_sparse(f, map.data, map.len, "");
+	apply_fails(f, ERR_INVALID_ARGUMENT, "header is longer than");
+}
+
 static void damaged_archives_are_refused(void **state)
 {
 	struct fixture *f = *state;
@@ -670,6 +763,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(entries_get_mode_time_and_content),
 		TEST(pax_gives_long_names_fractions_and_attributes),
+		TEST(names_of_pax_headers_are_bytes),
 		TEST(names_stay_inside),
 		TEST(link_to_nowhere_on_the_way_is_made_inside),
 		TEST(hard_link_out_of_the_tree_is_refused),
@@ -694,6 +788,8 @@ int main(void)
 		TEST(layer_that_is_alone_needs_a_link_s_target),
 		TEST(zeroes_are_not_written),
 		TEST(limits_hold),
+		TEST(sparse_files_are_as_they_were),
+		TEST(endless_sparse_map_is_refused),
 		TEST(damaged_archives_are_refused),
 		TEST(archive_without_final_padding_is_fine),
 		TEST(empty_archives_are_fine),
