@@ -327,13 +327,21 @@ static int run(struct session *s)
 	return 1;
 }
 
-/* Go's programs take HTTP_PROXY too. */
-static void prepare_proxy(void)
+/* Go's programs take HTTP_PROXY too, and talk to their own host without a proxy. */
+static int prepare_proxy(struct err *err)
 {
-	const char *proxy = getenv("HTTP_PROXY");
+	const char *proxy = getenv("HTTP_PROXY"), *lower = getenv("no_proxy"),
+		   *none = lower ? lower : getenv("NO_PROXY");
+	_cleanup_buf_ struct buf b = BUF_INIT;
 
-	if (proxy && !getenv("http_proxy"))
-		setenv("http_proxy", proxy, 1);
+	if (proxy && !getenv("http_proxy") && setenv("http_proxy", proxy, 1) < 0)
+		return err_nomem(err);
+	/* The star must stand alone. */
+	if (none && streq(none, "*"))
+		return 0;
+	buf_printf(&b, "%s%slocalhost,127.0.0.0/8,::1", str_or(none, ""),
+		   str_empty(none) ? "" : ",");
+	return buf_ok(&b) && setenv("no_proxy", b.data, 1) == 0 ? 0 : err_nomem(err);
 }
 
 static void session_done(struct session *s)
@@ -357,8 +365,7 @@ int role_fetch(int sock)
 	int r;
 
 	s.sock = sock;
-	prepare_proxy();
-	if (curl_load(&err) < 0 || jail_fetch(&err) < 0) {
+	if (prepare_proxy(&err) < 0 || curl_load(&err) < 0 || jail_fetch(&err) < 0) {
 		/* Nothing is asked yet: the answer to whatever comes is this. */
 		session_send(&s, msg_error(&err));
 		return 1;

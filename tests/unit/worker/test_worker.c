@@ -282,6 +282,7 @@ struct fixture {
 	int refuse;   /* kind of the error with which they are refused */
 	int asked;
 	const char *user, *secret;
+	const char *host; /* NULL = the registry's */
 	int64_t silence_ns;
 	struct err err;
 };
@@ -310,6 +311,8 @@ static int teardown(void **state)
 	close(t->fd);
 	arena_free(t->ctx.arena);
 	free(t);
+	unsetenv("HTTP_PROXY");
+	unsetenv("NO_PROXY");
 	return 0;
 }
 
@@ -360,7 +363,7 @@ static void session(struct fixture *t, const char *repo, const char *object)
 		 .path = "/v2",
 		 .capabilities = FETCH_RESOLVE | FETCH_PULL},
 		{.scheme = "http",
-		 .host = reg.host,
+		 .host = t->host ? t->host : reg.host,
 		 .path = "/v2",
 		 .capabilities = FETCH_RESOLVE | FETCH_PULL},
 	};
@@ -440,6 +443,29 @@ static void resolve_reads_the_manifest_where_head_is_not_enough(void **state)
 		fetch_free(t->f);
 		t->f = NULL;
 	}
+}
+
+/* As Go's clients have it: the environment's proxy is for all but this host itself. */
+static void proxy_is_asked_for_other_hosts_only(void **state)
+{
+	struct fixture *t = *state;
+	struct fetch_descriptor d;
+	char proxy[64];
+
+	snprintf(proxy, sizeof(proxy), "http://%s", reg.host);
+	setenv("HTTP_PROXY", proxy, 1);
+	setenv("NO_PROXY", "somewhere.invalid", 1);
+	t->host = "registry.invalid";
+	session(t, "good", "latest");
+	assert_int_equal(fetch_resolve(t->f, &t->ctx, &d, &t->err), 0);
+	assert_true(has(reg.seen.data, "HEAD http://registry.invalid/v2/good/manifests/latest?"));
+	fetch_free(t->f);
+	t->f = NULL;
+	buf_clear(&reg.seen);
+	t->host = reg.host;
+	session(t, "good", "latest");
+	assert_int_equal(fetch_resolve(t->f, &t->ctx, &d, &t->err), 0);
+	assert_true(has(reg.seen.data, "HEAD /v2/good/manifests/latest?"));
 }
 
 static void missing_tag_is_not_found(void **state)
@@ -924,6 +950,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		TEST(resolve_asks_the_next_host_and_names_the_original),
 		TEST(resolve_reads_the_manifest_where_head_is_not_enough),
+		TEST(proxy_is_asked_for_other_hosts_only),
 		TEST(missing_tag_is_not_found),
 		TEST(manifest_is_fetched_as_manifest),
 		TEST(offset_is_resumed),
