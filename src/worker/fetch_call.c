@@ -395,7 +395,8 @@ bool header_add(struct curl_slist **list, const char *key, const char *value)
 	return l;
 }
 
-static bool add_configured(struct curl_slist **list, const json_t *headers)
+/* @authorized: they are not to say who we are. */
+static bool add_configured(struct curl_slist **list, const json_t *headers, bool authorized)
 {
 	json_t *pair;
 	size_t i;
@@ -404,6 +405,8 @@ static bool add_configured(struct curl_slist **list, const json_t *headers)
 		const char *key = json_string_value(json_array_get(pair, 0));
 		const char *value = json_string_value(json_array_get(pair, 1));
 
+		if (authorized && key && strcasecmp(key, "Authorization") == 0)
+			continue;
 		if (key && value && !header_add(list, key, value))
 			return false;
 	}
@@ -424,14 +427,18 @@ bool call_headers(const struct call *c, const char *accept, bool authorized,
 		  struct curl_slist **list)
 {
 	const struct host *h = c->steps[c->step].host;
-	bool ok = add_configured(list, c->s->headers) && add_configured(list, h->headers);
+	bool ok;
+
+	authorized = authorized && h->auth.authorization;
+	ok = add_configured(list, c->s->headers, authorized) &&
+	     add_configured(list, h->headers, authorized);
 
 	ok = ok && header_add(list, "Accept", accept);
 	ok = ok && (has_header(*list, "User-Agent") ||
 		    header_add(list, "User-Agent", "containerd/" VERSION));
 	/* The digest is of the bytes as they are stored. */
 	ok = ok && header_add(list, "Accept-Encoding", "identity");
-	if (ok && authorized && h->auth.authorization)
+	if (ok && authorized)
 		ok = header_add(list, "Authorization", h->auth.authorization);
 	return ok;
 }

@@ -282,7 +282,8 @@ struct fixture {
 	int refuse;   /* kind of the error with which they are refused */
 	int asked;
 	const char *user, *secret;
-	const char *host; /* NULL = the registry's */
+	const char *host;	    /* NULL = the registry's */
+	struct fetch_header header; /* configured for it */
 	int64_t silence_ns;
 	struct err err;
 };
@@ -365,6 +366,8 @@ static void session(struct fixture *t, const char *repo, const char *object)
 		{.scheme = "http",
 		 .host = t->host ? t->host : reg.host,
 		 .path = "/v2",
+		 .headers = &t->header,
+		 .n_headers = t->header.key ? 1 : 0,
 		 .capabilities = FETCH_RESOLVE | FETCH_PULL},
 	};
 	struct fetch_options o = {
@@ -605,6 +608,18 @@ static void token_is_fetched_anonymously(void **state)
 	assert_true(has(reg.seen.data,
 			"GET /token?service=s&scope=repository%3Abearer%3Apull HTTP/1.1\r\n"));
 	assert_int_equal(atomic_load(&reg.tokens), 1);
+}
+
+static void token_takes_the_place_of_a_configured_authorization(void **state)
+{
+	struct fixture *t = *state;
+	const char *first;
+
+	t->header = (struct fetch_header){"authorization", "Basic Y29uZmlndXJlZA=="};
+	assert_blob_is_there(t, blob(t, "bearer"));
+	first = strstr(reg.seen.data, "authorization: Basic Y29uZmlndXJlZA==\r\n");
+	assert_non_null(first);
+	assert_null(strstr(first + 1, "authorization: Basic"));
 }
 
 static void expired_token_is_fetched_again(void **state)
@@ -965,6 +980,7 @@ int main(int argc, char **argv)
 		TEST(basic_credentials_are_asked_for_once),
 		TEST(wrong_credentials_are_asked_for_again_and_then_refused),
 		TEST(token_is_fetched_anonymously),
+		TEST(token_takes_the_place_of_a_configured_authorization),
 		TEST(expired_token_is_fetched_again),
 		TEST(denied_repository_does_not_loop),
 		TEST(redirect_does_not_carry_credentials_to_another_host),
