@@ -366,6 +366,7 @@ static void token_fetch(struct host *h)
 	_cleanup_buf_ struct buf url = BUF_INIT, params = BUF_INIT;
 	struct http_request r = {
 		.method = a->token_post ? "POST" : "GET",
+		.secret = a->token_post,
 		.tls = &h->tls,
 		.connect_timeout_ms = h->dial_timeout_ms,
 		.stall_s = session_stall(h->s),

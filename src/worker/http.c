@@ -127,14 +127,45 @@ static void parse_header(struct http_reply *r, const char *name, const char *val
 	}
 }
 
+static bool same_part(CURLU *a, CURLU *b, CURLUPart part)
+{
+	char *x = NULL, *y = NULL;
+	bool same = curl_url_get(a, part, &x, CURLU_DEFAULT_PORT) == CURLUE_OK &&
+		    curl_url_get(b, part, &y, CURLU_DEFAULT_PORT) == CURLUE_OK &&
+		    strcasecmp(x, y) == 0;
+
+	curl_free(x);
+	curl_free(y);
+	return same;
+}
+
+/* A redirect sends the body again, and to a server that it was not for. */
+static bool gives_away(const struct http_transfer *t, const char *location)
+{
+	CURLU *from = curl_url(), *to = curl_url();
+	char *base = NULL;
+	bool same;
+
+	curl_easy_getinfo(t->easy, CURLINFO_EFFECTIVE_URL, &base);
+	same = from && to && base && curl_url_set(from, CURLUPART_URL, base, 0) == CURLUE_OK &&
+	       curl_url_set(to, CURLUPART_URL, base, 0) == CURLUE_OK &&
+	       curl_url_set(to, CURLUPART_URL, location, 0) == CURLUE_OK &&
+	       same_part(from, to, CURLUPART_SCHEME) && same_part(from, to, CURLUPART_HOST) &&
+	       same_part(from, to, CURLUPART_PORT);
+	curl_url_cleanup(from);
+	curl_url_cleanup(to);
+	return !same;
+}
+
 static size_t on_header(char *p, size_t size, size_t n, void *arg)
 {
 	struct http_transfer *t = arg;
 	char line[8192], *colon, *end;
 	size_t len = size * n;
 
+	/* Not looked at; it might be a Location. */
 	if (len >= sizeof(line))
-		return len;
+		return t->r.secret ? 0 : len;
 	memcpy(line, p, len);
 	line[len] = '\0';
 	for (end = line + len; end > line && strchr("\r\n \t", end[-1]); end--)
@@ -148,7 +179,11 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
 	colon = strchr(line, ':');
 	if (colon) {
 		*colon++ = '\0';
-		parse_header(&t->reply, line, colon + strspn(colon, " \t"));
+		colon += strspn(colon, " \t");
+		if (t->r.secret && (t->reply.status == 307 || t->reply.status == 308) &&
+		    strcasecmp(line, "location") == 0 && gives_away(t, colon))
+			return 0;
+		parse_header(&t->reply, line, colon);
 	}
 	return len;
 }

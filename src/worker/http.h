@@ -60,6 +60,7 @@ struct http_request {
 	const char *url;
 	struct curl_slist *headers; /* taken over, on failure too */
 	const char *body;	    /* of POST: a form; copied */
+	bool secret; /* what is in the body is for this host: no redirect takes it to another */
 	/* Of PUT and PATCH: gives up to @n bytes of the body from @offset on, more than none; a
 	 * negative number ends the transfer (CURLE_ABORTED_BY_CALLBACK). */
 	ssize_t (*on_read)(void *arg, int64_t offset, void *p, size_t n);

@@ -87,6 +87,15 @@ static void serve_token(int c, const char *head)
 	char body[64];
 
 	atomic_fetch_add(&reg.tokens, 1);
+	if (has(head, "POST /token?moves=")) {
+		char location[128];
+
+		snprintf(location, sizeof(location), "Location: http://%s%s/token/there\r\n",
+			 has(head, "?moves=away") ? "localhost" : "127.0.0.1",
+			 strchr(reg.host, ':'));
+		status(c, "307 Temporary Redirect", location);
+		return;
+	}
 	if (has(head, "Authorization:") && !has(head, "Authorization: Basic Ym9iOnB3\r\n")) {
 		status(c, "401 Unauthorized", "");
 		return;
@@ -109,8 +118,9 @@ static void serve_auth(int c, const char *head, const char *repo)
 	}
 	snprintf(challenge, sizeof(challenge),
 		 "WWW-Authenticate: Bearer "
-		 "realm=\"http://%s/token\",service=\"s\",scope=\"repository:%s:pull\"\r\n",
-		 reg.host, repo);
+		 "realm=\"http://%s/token%s%s\",service=\"s\",scope=\"repository:%s:pull\"\r\n",
+		 reg.host, str_has_prefix(repo, "moves") ? "?" : "",
+		 str_has_prefix(repo, "moves") ? repo : "", repo);
 	/* "expires": the first token is good for one request. */
 	if (!has(head, "Authorization: Bearer T") ||
 	    (streq(repo, "expires") && has(head, "Bearer T1\r\n") && nth > 3) ||
@@ -176,7 +186,7 @@ static void serve(int c, const char *head)
 	if (has(head, " /token")) {
 		serve_token(c, head);
 	} else if (streq(repo, "basic") || streq(repo, "expires") || streq(repo, "denied") ||
-		   streq(repo, "bearer")) {
+		   streq(repo, "bearer") || str_has_prefix(repo, "moves")) {
 		serve_auth(c, head, repo);
 	} else if (streq(repo, "redirect") && !has(head, "Authorization")) {
 		status(c, "401 Unauthorized", "WWW-Authenticate: Basic realm=\"r\"\r\n");
@@ -327,7 +337,7 @@ static int on_auth(void *arg, const char *host, const char *const *challenges,
 	assert_non_null(challenges[0]);
 	if (!t->user)
 		return 0;
-	ret->type = FETCH_AUTH_CREDENTIALS;
+	ret->type = *t->user ? FETCH_AUTH_CREDENTIALS : FETCH_AUTH_REFRESH;
 	ret->username = t->user;
 	ret->secret = t->secret;
 	return 0;
@@ -620,6 +630,21 @@ static void token_takes_the_place_of_a_configured_authorization(void **state)
 	first = strstr(reg.seen.data, "authorization: Basic Y29uZmlndXJlZA==\r\n");
 	assert_non_null(first);
 	assert_null(strstr(first + 1, "authorization: Basic"));
+}
+
+static void secrets_in_a_body_stay_with_their_host(void **state)
+{
+	struct fixture *t = *state;
+
+	t->user = "";
+	t->secret = "long-lived";
+	assert_blob_is_there(t, blob(t, "moves=near"));
+	assert_true(has(reg.seen.data, "POST /token/there"));
+	fetch_free(t->f);
+	t->f = NULL;
+	buf_clear(&reg.seen);
+	assert_error(t, blob(t, "moves=away"), ERR_UNKNOWN, "307");
+	assert_false(has(reg.seen.data, "/token/there"));
 }
 
 static void expired_token_is_fetched_again(void **state)
@@ -981,6 +1006,7 @@ int main(int argc, char **argv)
 		TEST(wrong_credentials_are_asked_for_again_and_then_refused),
 		TEST(token_is_fetched_anonymously),
 		TEST(token_takes_the_place_of_a_configured_authorization),
+		TEST(secrets_in_a_body_stay_with_their_host),
 		TEST(expired_token_is_fetched_again),
 		TEST(denied_repository_does_not_loop),
 		TEST(redirect_does_not_carry_credentials_to_another_host),
