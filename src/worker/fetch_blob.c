@@ -48,9 +48,10 @@ bool blob_on_body(void *arg, const struct http_reply *r)
 			err_set(&c->sink_err, ERR_UNKNOWN,
 				"server sent bytes from %lld when asked for %lld",
 				(long long)r->range_start, (long long)c->asked);
-		total = r->range_size >= 0 ? r->range_size
-			: r->length >= 0   ? r->length + c->asked
-					   : -1;
+		total = r->range_size >= 0		   ? r->range_size
+			: r->length < 0			   ? -1
+			: r->length > INT64_MAX - c->asked ? INT64_MAX
+							   : r->length + c->asked;
 	}
 	/* Nobody reads a gigabyte to find that it is the wrong one. */
 	if (!c->sink_err.kind && c->size >= 0 && total >= 0 && total != c->size)

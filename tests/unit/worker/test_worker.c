@@ -160,6 +160,9 @@ static void serve_broken(int c, const char *repo, int64_t from, bool range)
 	else if (streq(repo, "badrange"))
 		respond(c, "206 Partial Content", "Content-Range: bytes 7-16/1500000\r\n", reg.blob,
 			10, SIZE_MAX);
+	else if (streq(repo, "endless"))
+		respond(c, "206 Partial Content", "Content-Range: bytes 7-9/*\r\n", reg.blob,
+			INT64_MAX, 10);
 	else if (streq(repo, "busy"))
 		status(c, nth < 3 ? "429 Too Many Requests" : "404 Not Found",
 		       "Retry-After: 0\r\n");
@@ -573,6 +576,9 @@ static void wrong_lengths_are_errors_that_name_them(void **state)
 	fetch_free(t->f);
 	assert_error(t, blob_from(t, "badrange", 5, BLOB_LEN), ERR_UNKNOWN,
 		     "bytes from 7 when asked for 5");
+	fetch_free(t->f);
+	assert_error(t, blob_from(t, "endless", 7, BLOB_LEN), ERR_FAILED_PRECONDITION,
+		     "server has 9223372036854775807 bytes");
 }
 
 static void busy_registry_is_asked_again(void **state)
