@@ -29,7 +29,7 @@
 #define EVENTS 64
 #define ACCEPTS 16 /* of a listener in a round */
 #define PAUSE_NS (100 * NSEC_PER_MSEC)
-#define OUT_MAX 64 /* messages that are kept, to accept more */
+#define KEPT_MAX 64 /* messages that are kept, to accept more */
 
 int source_set(struct front *f, struct source *s, uint32_t events)
 {
@@ -148,7 +148,7 @@ static void on_accept(struct source *s, uint32_t events)
 		socklen_t n = sizeof(a);
 		int fd;
 
-		if (f->n_out >= OUT_MAX) {
+		if (f->n_out >= KEPT_MAX) {
 			accept_all(f, false);
 			return;
 		}
