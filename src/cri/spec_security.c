@@ -4,6 +4,7 @@
 #include <linux/seccomp.h>
 #include <regex.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -104,7 +105,7 @@ static int each_cap(json_t *spec, char *const *v, size_t n,
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < n; i++) {
-		if (streq(v[i], "ALL"))
+		if (strcasecmp(v[i], "ALL") == 0)
 			continue;
 		int len = snprintf(name, sizeof(name), "CAP_%s", v[i]);
 		if (len < 0 || (size_t)len >= sizeof(name))
@@ -116,10 +117,11 @@ static int each_cap(json_t *spec, char *const *v, size_t n,
 	return r;
 }
 
+/* In any case, as names are: a manifest that says "all" means all. */
 static bool has_all(char *const *v, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		if (streq(v[i], "ALL"))
+		if (strcasecmp(v[i], "ALL") == 0)
 			return true;
 	return false;
 }

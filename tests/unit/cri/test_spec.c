@@ -206,6 +206,18 @@ static void capabilities_all_comes_first(void **state)
 		"\"drop_capabilities\":[\"CHOWN\"]}}}}");
 	assert_int_equal(json_array_size(spec_get(s, "process/capabilities/bounding")), 13);
 	json_decref(s);
+	/* In any case. */
+	s = good(a, POD "}",
+		 "{\"metadata\":{\"name\":\"c\"},\"linux\":{\"security_context\":{"
+		 "\"capabilities\":{\"drop_capabilities\":[\"all\"]}}}}");
+	check(s, "process/capabilities/bounding", "[]");
+	check(s, "process/capabilities/effective", "[]");
+	json_decref(s);
+	s = good(a, POD "}",
+		 "{\"metadata\":{\"name\":\"c\"},\"linux\":{\"security_context\":{"
+		 "\"capabilities\":{\"add_capabilities\":[\"All\"]}}}}");
+	assert_true(json_array_size(spec_get(s, "process/capabilities/bounding")) > 14);
+	json_decref(s);
 	arena_free(a);
 }
 
