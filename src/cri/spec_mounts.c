@@ -386,30 +386,48 @@ int spec_part_mounts(struct arena *a, json_t *spec, const struct cri_spec_contai
 
 /* ---- devices ---- */
 
-static int owned_by_user(json_t *spec, size_t from, struct err *err)
+/* Those that the security context names: what the image says is nobody's decision about devices. */
+static int owned_by_user(json_t *spec, size_t from, const CRI(LinuxContainerSecurityContext) * s,
+			 struct err *err)
 {
-	json_t *devices = spec_get(spec, "linux/devices"),
-	       *uid = spec_get(spec, "process/user/uid"), *gid = spec_get(spec, "process/user/gid");
+	json_t *devices = spec_get(spec, "linux/devices");
+	int64_t uid = s->run_as_user ? s->run_as_user->value : 0,
+		gid = s->run_as_group ? s->run_as_group->value : 0;
 
 	for (size_t i = from; i < json_array_size(devices); i++) {
 		json_t *d = json_array_get(devices, i);
-		if ((json_integer_value(uid) && json_object_set(d, "uid", uid) < 0) ||
-		    (json_integer_value(gid) && json_object_set(d, "gid", gid) < 0))
+		if ((uid && json_object_set_new(d, "uid", json_integer(uid)) < 0) ||
+		    (gid && json_object_set_new(d, "gid", json_integer(gid)) < 0))
 			return err_nomem(err);
 	}
 	return 0;
 }
 
+/* The host's devices, but for those whose place has been given to another one. */
+static int add_host_devices(json_t *spec, size_t from, struct err *err)
+{
+	size_t own = json_array_size(spec_get(spec, "linux/devices"));
+	int r = spec_add_device(spec, "/dev", "/dev", NULL, err);
+	json_t *devices = spec_get(spec, "linux/devices");
+
+	for (size_t i = json_array_size(devices); r == 0 && i > own; i--) {
+		const char *path = json_str(json_array_get(devices, i - 1), "path", "");
+		size_t k = from;
+		while (k < own && !streq(json_str(json_array_get(devices, k), "path", ""), path))
+			k++;
+		if (k < own)
+			json_array_remove(devices, i - 1);
+	}
+	return r;
+}
+
 int spec_part_devices(json_t *spec, const struct cri_spec_container *in, struct err *err)
 {
 	const struct cri_handler *h = in->runtime;
-	bool privileged = cri_security(in->container)->privileged;
+	const CRI(LinuxContainerSecurityContext) *s = cri_security(in->container);
+	bool all = s->privileged && !(h && h->privileged_without_host_devices);
 	int r = 0;
 
-	if (privileged && !(h && h->privileged_without_host_devices)) {
-		r = spec_add_device(spec, "/dev", "/dev", NULL, err);
-		return r < 0 ? r : spec_allow_all_devices(spec, err);
-	}
 	size_t from = json_array_size(spec_get(spec, "linux/devices"));
 	for (size_t i = 0; r == 0 && i < in->container->n_devices; i++) {
 		const CRI(Device) *d = in->container->devices[i];
@@ -419,8 +437,11 @@ int spec_part_devices(json_t *spec, const struct cri_spec_container *in, struct 
 		r = spec_add_device(spec, real, d->container_path, d->permissions, err);
 	}
 	if (r == 0 && in->config->device_ownership_from_security_context)
-		r = owned_by_user(spec, from, err);
-	if (r == 0 && privileged && h->privileged_without_host_devices_all_devices_allowed)
+		r = owned_by_user(spec, from, s, err);
+	if (r == 0 && all)
+		r = add_host_devices(spec, from, err);
+	if (r == 0 &&
+	    (all || (s->privileged && h->privileged_without_host_devices_all_devices_allowed)))
 		r = spec_allow_all_devices(spec, err);
 	return r;
 }

@@ -359,6 +359,68 @@ static void privileged_needs_a_privileged_pod(void **state)
 	arena_free(a);
 }
 
+static void device(const json_t *spec, const char *path, const char *key, int64_t want)
+{
+	json_t *v = spec_get(spec, "linux/devices"), *d;
+	size_t i, n = 0;
+
+	json_array_foreach (v, i, d)
+		if (streq(json_str(d, "path", ""), path)) {
+			n++;
+			assert_int_equal(json_int(d, key, -1), want);
+		}
+	assert_int_equal(n, 1);
+}
+
+static void devices_of_the_request_come_with_those_of_the_host(void **state)
+{
+	struct arena *a = arena_new(0);
+	/* 1:3 is null, 1:5 zero. */
+	json_t *s = good(a, POD ",\"linux\":{\"security_context\":{\"privileged\":true}}}",
+			 "{\"metadata\":{\"name\":\"c\"},\"devices\":["
+			 "{\"host_path\":\"/dev/null\",\"container_path\":\"/dev/mine\","
+			 "\"permissions\":\"r\"},"
+			 "{\"host_path\":\"/dev/null\",\"container_path\":\"/dev/zero\","
+			 "\"permissions\":\"rw\"}],"
+			 "\"linux\":{\"security_context\":{\"privileged\":true}}}");
+	device(s, "/dev/mine", "minor", 3);
+	device(s, "/dev/zero", "minor", 3);
+	device(s, "/dev/null", "minor", 3);
+	check(s, "linux/resources/devices", "[{\"allow\":true,\"access\":\"rwm\"}]");
+	json_decref(s);
+	arena_free(a);
+}
+
+static void devices_are_owned_by_whom_the_security_context_names(void **state)
+{
+	static const char conf[] = "{\"metadata\":{\"name\":\"c\"},\"devices\":[{\"host_path\":"
+				   "\"/dev/null\",\"container_path\":\"/dev/mine\","
+				   "\"permissions\":\"r\"}],\"linux\":{\"security_context\":{%s}}}";
+	struct arena *a = arena_new(0);
+	struct stat st;
+	json_t *s;
+
+	assert_int_equal(stat("/dev/null", &st), 0);
+	config.device_ownership_from_security_context = true;
+	/* The image's user is bob, 1000:100. */
+	s = good(a, POD "}", arena_printf(a, conf, ""));
+	device(s, "/dev/mine", "uid", st.st_uid);
+	device(s, "/dev/mine", "gid", st.st_gid);
+	json_decref(s);
+	s = good(a, POD "}", arena_printf(a, conf, "\"run_as_user\":{\"value\":1000}"));
+	device(s, "/dev/mine", "uid", 1000);
+	device(s, "/dev/mine", "gid", st.st_gid);
+	json_decref(s);
+	s = good(a, POD "}",
+		 arena_printf(a, conf,
+			      "\"run_as_user\":{\"value\":7},\"run_as_group\":{\"value\":8}"));
+	device(s, "/dev/mine", "uid", 7);
+	device(s, "/dev/mine", "gid", 8);
+	json_decref(s);
+	config.device_ownership_from_security_context = false;
+	arena_free(a);
+}
+
 static void seccomp_default_is_for_runtime_default_only(void **state)
 {
 	struct arena *a = arena_new(0);
@@ -453,6 +515,8 @@ int main(void)
 		cmocka_unit_test(resources_and_cgroup_follow_the_pod),
 		cmocka_unit_test(annotations_that_match_are_passed_on),
 		cmocka_unit_test(privileged_needs_a_privileged_pod),
+		cmocka_unit_test(devices_of_the_request_come_with_those_of_the_host),
+		cmocka_unit_test(devices_are_owned_by_whom_the_security_context_names),
 		cmocka_unit_test(seccomp_default_is_for_runtime_default_only),
 		cmocka_unit_test(sandbox_holds_namespaces_and_nothing_else),
 	};
