@@ -209,14 +209,12 @@ static void *attach_run(void *arg)
 	return NULL;
 }
 
-/* Only with the pause process, which uses no network; system controls may name an interface, and a
- * specification of the administrator's own may have hooks. */
+/* Only with the pause process, which uses no network; system controls may name an interface. */
 static bool network_may_overlap(const struct run *r)
 {
 	const CRI(LinuxPodSandboxConfig) *l = r->p->config->linux;
 
-	return r->controller == r->c->podsandbox && (!l || l->n_sysctls == 0) && r->p->runtime &&
-	       !r->p->runtime->base_spec;
+	return r->controller == r->c->podsandbox && (!l || l->n_sysctls == 0) && r->p->runtime;
 }
 
 /* Sets the network up, at the same time as what follows when that may be; network_join() has the

@@ -5,8 +5,8 @@
 #include "cri/spec.h"
 #include "oci/spec.h"
 
-/* The spec to start from: the runtime's base_runtime_spec, or the default without /run, and
- * without rlimits. */
+/* The spec to start from: base_runtime_spec of @runtime (NULL = none), or the default without /run,
+ * and without rlimits. */
 int spec_part_base(struct arena *a, const struct cri_handler *runtime, const char *id,
 		   bool container, json_t **ret, struct err *err) _must_check_;
 /* linux.cgroupsPath below @parent: a slice gives systemd's form. */

@@ -349,7 +349,8 @@ static int pseudo(struct arena *a, json_t *spec, const struct cri_spec_container
 			ns->userns_options->n_uids;
 	int r = 0;
 
-	if (own_user && ns->network == RUNTIME__V1__NAMESPACE_MODE__NODE)
+	if (own_user && cri_namespaces(cri_pod_security(in->pod)->namespace_options)->network ==
+				RUNTIME__V1__NAMESPACE_MODE__NODE)
 		r = bind_sysfs(spec, err);
 	if (r == 0)
 		r = cgroup_mount(spec, writable, err);

@@ -9,6 +9,32 @@
 #define SANDBOX_CPU_SHARES 2
 #define SANDBOX_OOM (-998)
 
+/* What the pod's files are shared by: the pause process has the groups, too. */
+static int groups(json_t *spec, const CRI(LinuxSandboxSecurityContext) * s, struct err *err)
+{
+	json_t *v = json_array(), *gid = spec_get(spec, "process/user/gid");
+	bool ok = v && json_array_append_new(v, json_integer(json_integer_value(gid))) == 0;
+
+	for (size_t i = 0; ok && i < s->n_supplemental_groups; i++) {
+		int64_t g = s->supplemental_groups[i];
+		size_t k = 0;
+		if (g < 0 || g > UINT32_MAX) {
+			json_decref(v);
+			return err_set(err, ERR_UNKNOWN, "supplemental group %lld is out of range",
+				       (long long)g);
+		}
+		while (k < json_array_size(v) && json_integer_value(json_array_get(v, k)) < g)
+			k++;
+		if (k == json_array_size(v) || json_integer_value(json_array_get(v, k)) != g)
+			ok = json_array_insert_new(v, k, json_integer(g)) == 0;
+	}
+	if (!ok) {
+		json_decref(v);
+		return err_nomem(err);
+	}
+	return spec_set(spec, "process/user/additionalGids", v, err);
+}
+
 static int process(json_t *spec, const struct cri_spec_pod *in, struct err *err)
 {
 	const CRI(LinuxSandboxSecurityContext) *s = cri_pod_security(in->pod);
@@ -27,6 +53,8 @@ static int process(json_t *spec, const struct cri_spec_pod *in, struct err *err)
 	} else if (r == 0 && s->run_as_group)
 		return err_set(err, ERR_UNKNOWN, "user group \"%lld\" is specified without user",
 			       (long long)s->run_as_group->value);
+	if (r == 0 && s->n_supplemental_groups)
+		r = groups(spec, s, err);
 	if (r == 0 && !str_empty(in->selinux_label))
 		r = spec_set(spec, "process/selinuxLabel", json_string(in->selinux_label), err);
 	return r < 0 ? r : spec_part_oom(spec, in->config, SANDBOX_OOM, err);
@@ -200,7 +228,8 @@ static int fill(struct arena *a, json_t *spec, const struct cri_spec_pod *in, st
 int cri_spec_pod(struct arena *a, const struct cri_spec_pod *in, json_t **ret, struct err *err)
 {
 	json_t *spec _cleanup_json_ = NULL;
-	int r = spec_part_base(a, in->runtime, in->id, false, &spec, err);
+	/* base_runtime_spec, with its limits and hooks, is for what users run. */
+	int r = spec_part_base(a, NULL, in->id, false, &spec, err);
 
 	if (r == 0)
 		r = fill(a, spec, in, err);

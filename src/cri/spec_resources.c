@@ -57,9 +57,12 @@ static int memory(json_t *spec, const CRI(LinuxContainerResources) * r, struct e
 	int64_t swap = r->memory_swap_limit_in_bytes;
 	int e = set_int(spec, RES "memory/limit", r->memory_limit_in_bytes, err);
 
-	/* Without a word about swap a container gets none: memory and swap together are limited. */
-	if (!swap && r->memory_limit_in_bytes && swap_controller())
+	/* Without a word about swap a container gets none: memory and swap together are limited.
+	 * Where the kernel does not count swap no limit can be set. */
+	if (!swap)
 		swap = r->memory_limit_in_bytes;
+	if (swap && !swap_controller())
+		swap = 0;
 	return e < 0 ? e : set_int(spec, RES "memory/swap", swap, err);
 }
 

@@ -275,6 +275,29 @@ static void mounts_are_sorted_and_hide_the_default_ones(void **state)
 	arena_free(a);
 }
 
+static void host_network_of_the_pod_binds_sysfs_in_a_user_namespace(void **state)
+{
+#define USERNS                                                                    \
+	"\"userns_options\":{\"mode\":0,\"uids\":[{\"host_id\":9,\"length\":1}]," \
+	"\"gids\":[{\"host_id\":9,\"length\":1}]}"
+	static const char conf[] =
+		"{\"metadata\":{\"name\":\"c\"},\"linux\":{\"security_context\":{"
+		"\"namespace_options\":{" USERNS "}}}}";
+	struct arena *a = arena_new(0);
+	json_t *s = good(a,
+			 POD ",\"linux\":{\"security_context\":{\"namespace_options\":{"
+			     "\"network\":2," USERNS "}}}}",
+			 conf);
+
+	check(mount_at(s, "/sys", NULL), "type", "\"bind\"");
+	json_decref(s);
+	s = good(a, POD ",\"linux\":{\"security_context\":{\"namespace_options\":{" USERNS "}}}}",
+		 conf);
+	check(mount_at(s, "/sys", NULL), "type", "\"sysfs\"");
+	json_decref(s);
+	arena_free(a);
+}
+
 static void bad_mounts_are_refused(void **state)
 {
 	static const char *const cases[][2] = {
@@ -311,7 +334,16 @@ static void resources_and_cgroup_follow_the_pod(void **state)
 	check(s, "linux/cgroupsPath", "\"/kubepods/pod1/cid\"");
 	check(s, "linux/resources/cpu",
 	      "{\"shares\":512,\"quota\":20000,\"period\":100000,\"cpus\":\"0\"}");
-	check(s, "linux/resources/memory", "{\"limit\":1048576,\"swap\":2097152}");
+	json_t *plain = good(a, POD "}",
+			     "{\"metadata\":{\"name\":\"c\"},\"linux\":{\"resources\":{"
+			     "\"memory_limit_in_bytes\":1048576}}}");
+	/* Only where the kernel counts swap is there a limit, said or not. */
+	if (spec_get(plain, "linux/resources/memory/swap")) {
+		check(plain, "linux/resources/memory", "{\"limit\":1048576,\"swap\":1048576}");
+		check(s, "linux/resources/memory", "{\"limit\":1048576,\"swap\":2097152}");
+	} else
+		check(s, "linux/resources/memory", "{\"limit\":1048576}");
+	json_decref(plain);
 	check(s, "linux/resources/unified", "{\"memory.high\":\"9\"}");
 	check(s, "process/oomScoreAdj", "500");
 	json_decref(s);
@@ -474,6 +506,7 @@ static void sandbox_holds_namespaces_and_nothing_else(void **state)
 		json_str(spec_get(s, "linux/sysctl"), "net.ipv4.ip_unprivileged_port_start", ""),
 		"0");
 	check(mount_at(s, "/dev/shm", NULL), "source", "\"/p/shm\"");
+	check(s, "process/user/additionalGids", "(absent)");
 	json_decref(s);
 	in.pod = message(a,
 			 POD ",\"linux\":{\"security_context\":{\"namespace_options\":{\"network\":"
@@ -484,6 +517,68 @@ static void sandbox_holds_namespaces_and_nothing_else(void **state)
 	check(s, "linux/sysctl", "(absent)");
 	json_decref(s);
 	json_decref(im);
+	arena_free(a);
+}
+
+static int sandbox(struct arena *a, const char *conf, json_t **ret, struct err *err)
+{
+	json_t *im _cleanup_json_ = parse("{\"Entrypoint\":[\"/pause\"]}");
+	struct cri_spec_pod in = {
+		.config = &config,
+		.runtime = &handler,
+		.id = "pid",
+		.pod = message(a, conf, &runtime__v1__pod_sandbox_config__descriptor),
+		.image = {"pause", im},
+		.netns_path = "/var/run/netns/x",
+		.userns_path = "",
+		.shm_path = "/p/shm",
+		.resolv_conf_path = "/p/resolv.conf",
+		.selinux_label = "",
+	};
+	return cri_spec_pod(a, &in, ret, err);
+}
+
+static void sandbox_has_the_groups_of_the_pod(void **state)
+{
+	struct arena *a = arena_new(0);
+	struct err err = ERR_INIT;
+	json_t *s;
+
+	assert_int_equal(sandbox(a,
+				 POD
+				 ",\"linux\":{\"security_context\":{\"run_as_user\":{\"value\":7},"
+				 "\"run_as_group\":{\"value\":70},"
+				 "\"supplemental_groups\":[90,50,70,90]}}}",
+				 &s, &err),
+			 0);
+	check(s, "process/user", "{\"uid\":7,\"gid\":70,\"additionalGids\":[50,70,90]}");
+	json_decref(s);
+	assert_int_equal(
+		sandbox(a, POD ",\"linux\":{\"security_context\":{\"supplemental_groups\":[-1]}}}",
+			&s, &err),
+		-ERR_UNKNOWN);
+	arena_free(a);
+}
+
+static void base_spec_is_for_containers_only(void **state)
+{
+	struct arena *a = arena_new(0);
+	json_t *base _cleanup_json_ =
+		parse("{\"process\":{\"rlimits\":[1]},\"hooks\":{\"prestart\":[]},\"linux\":{}}");
+	struct err err = ERR_INIT;
+	json_t *s;
+
+	handler.base_spec = base;
+	s = good(a, POD "}", "{\"metadata\":{\"name\":\"c\"}}");
+	check(s, "process/rlimits", "[1]");
+	check(s, "hooks", "{\"prestart\":[]}");
+	json_decref(s);
+	assert_int_equal(sandbox(a, POD "}", &s, &err), 0);
+	check(s, "process/rlimits", "(absent)");
+	check(s, "hooks", "(absent)");
+	check(s, "process/noNewPrivileges", "true");
+	json_decref(s);
+	handler.base_spec = NULL;
 	arena_free(a);
 }
 
@@ -511,6 +606,7 @@ int main(void)
 		cmocka_unit_test(capabilities_all_comes_first),
 		cmocka_unit_test(namespaces_are_the_pods),
 		cmocka_unit_test(mounts_are_sorted_and_hide_the_default_ones),
+		cmocka_unit_test(host_network_of_the_pod_binds_sysfs_in_a_user_namespace),
 		cmocka_unit_test(bad_mounts_are_refused),
 		cmocka_unit_test(resources_and_cgroup_follow_the_pod),
 		cmocka_unit_test(annotations_that_match_are_passed_on),
@@ -519,6 +615,8 @@ int main(void)
 		cmocka_unit_test(devices_are_owned_by_whom_the_security_context_names),
 		cmocka_unit_test(seccomp_default_is_for_runtime_default_only),
 		cmocka_unit_test(sandbox_holds_namespaces_and_nothing_else),
+		cmocka_unit_test(sandbox_has_the_groups_of_the_pod),
+		cmocka_unit_test(base_spec_is_for_containers_only),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
