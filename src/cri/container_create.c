@@ -201,7 +201,9 @@ static int spec(struct create *s, const struct cri_rootfs *rootfs, struct err *e
 		.container = s->k->config,
 		.pod = s->p->config,
 		.pod_id = s->p->o.id,
-		.image = {s->k->config->image->image, json_obj(s->image_spec, "config")},
+		.image = {str_or(s->k->config->image->user_specified_image,
+				 cri_image_name(&s->image)),
+			  json_obj(s->image_spec, "config")},
 		.passwd = rootfs->passwd,
 		.group = rootfs->group,
 		.recursive_read_only =
@@ -254,7 +256,7 @@ static int record(struct create *s, struct err *err)
 	_cleanup_free_ char *text = json_dumps(s->spec, JSON_COMPACT);
 	struct labels own;
 	struct container k = {.id = s->k->o.id,
-			      .image = s->image.references[0] ? s->image.references[0] : "",
+			      .image = cri_image_name(&s->image),
 			      .runtime_name = s->k->runtime->type,
 			      .snapshotter = s->k->snapshotter,
 			      .snapshot_key = s->k->o.id,

@@ -287,7 +287,7 @@ static int configure(struct ctx *ctx, const CRI(ContainerConfig) * asked, const 
 		return err_nomem(err);
 	*k = *asked;
 	*image = *asked->image;
-	image->image = (char *)str_or(r->base.references[0], r->base.id);
+	image->image = (char *)cri_image_name(&r->base);
 	image->user_specified_image = (char *)"";
 	k->image = image;
 	k->n_annotations = 0;

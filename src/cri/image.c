@@ -504,6 +504,20 @@ int cri_image_resolve(struct ctx *ctx, struct cri_images *i, const char *ref, st
 	return r < 0 || !ret_spec ? r : document(ctx, i->c->o.db, ret->id, ret_spec, err);
 }
 
+const char *cri_image_name(const struct cri_image *i)
+{
+	const char *digest = NULL;
+
+	for (const char *const *p = i->references; *p; p++) {
+		if (str_has_prefix(*p, "sha256:"))
+			continue;
+		if (!strchr(*p, '@'))
+			return *p;
+		digest = digest ? digest : *p;
+	}
+	return digest ? digest : i->id;
+}
+
 int cri_image_list(struct ctx *ctx, struct cri_images *i, struct cri_image **ret, size_t *ret_n,
 		   struct err *err)
 {

@@ -32,6 +32,8 @@ void cri_images_free(struct cri_images *i);
  * @ret_spec  the image's document, which the caller decrefs; NULL = not wanted */
 int cri_image_resolve(struct ctx *ctx, struct cri_images *i, const char *ref, struct cri_image *ret,
 		      json_t **ret_spec, struct err *err) _must_check_;
+/* What people call it: its first tag, else its first digest, else its id. */
+const char *cri_image_name(const struct cri_image *i);
 /* All, sorted by id. */
 int cri_image_list(struct ctx *ctx, struct cri_images *i, struct cri_image **ret, size_t *ret_n,
 		   struct err *err) _must_check_;
