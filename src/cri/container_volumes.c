@@ -84,7 +84,8 @@ int cri_image_volumes(struct ctx *ctx, struct cri *c, const char *id,
 			continue;
 		cri_id_new(name);
 		dir = root ? arena_printf(a, "%s/volumes/%s", root, name) : NULL;
-		v[n].container_path = arena_strdup(a, path);
+		v[n].container_path =
+			path[0] == '/' ? arena_strdup(a, path) : path_join(a, "/", path);
 		v[n].host_path = dir;
 		if (!dir || !v[n].container_path)
 			return err_nomem(err);

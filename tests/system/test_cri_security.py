@@ -205,6 +205,26 @@ def test_volumes_of_the_image_keep_their_contents(cri, image, workdir):
     assert sh(cri, k, "cat /data/file; echo more >/data/new; grep -c ' /data ' /proc/mounts") == "from the image1\n"
 
 
+def test_image_of_a_container_is_told_by_its_name(cri, workdir):
+    pb = cri.pb
+    name = "zoo.example/named:1"  # which comes after "sha256:"
+    layout = images.layout_of(workdir / "named", {"d/f": b""}, {"Volumes": {"relative": {}}, "Cmd": ["/bin/sleep", "1000"]})
+    load_image(cri.daemon, layout, name)
+    image_id = cri.ImageStatus(image=pb.ImageSpec(image=name)).image.id
+    conf = cri.pod("p")
+    p = cri.run_pod(conf)
+    k = cri.start(p, conf, cri.container("c", image_id, []))
+    spec = cri.verbose(k)["runtimeSpec"]
+    assert spec["annotations"]["io.kubernetes.cri.image-name"] == name
+    assert json.loads(cri.daemon.ctr.out("containers", "info", k, ns="k8s.io"))["Image"] == name
+    assert "/relative" in [m["destination"] for m in spec["mounts"]]
+    assert sh(cri, k, "touch /relative/f; grep -c ' /relative ' /proc/mounts") == "1\n"
+    c = cri.container("d", image_id, [])
+    c.image.user_specified_image = "named:1"
+    k = cri.CreateContainer(pod_sandbox_id=p, config=c, sandbox_config=conf).container_id
+    assert cri.verbose(k)["runtimeSpec"]["annotations"]["io.kubernetes.cri.image-name"] == "named:1"
+
+
 def test_image_mounted_into_a_container(cri, image, workdir):
     pb = cri.pb
     layout = images.layout_of(workdir / "artifact", {"model/weights": b"1234", "link": "/model"}, {})
@@ -229,6 +249,7 @@ def test_handlers_choose_runtime_spec_and_snapshotter(cri, image):
     k = cri.start(p, conf, cri.container("c", image))
     limits = pathlib.Path(f"/proc/{cri.verbose(k)['pid']}/limits").read_text()
     assert "777" in next(line for line in limits.splitlines() if line.startswith("Max open files"))
+    assert "rlimits" not in json.loads(cri.PodSandboxStatus(pod_sandbox_id=p, verbose=True).info["info"])["runtimeSpec"]["process"]
     conf = cri.pod("q", annotations={"keep.io/a": "1", "drop.io/b": "2"})
     q = cri.run_pod(conf, "native")
     k = cri.start(q, conf, cri.container("c", image))
