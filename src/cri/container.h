@@ -14,12 +14,10 @@ int cri_container_change(struct cri *c, struct cri_container *k,
 			 struct err *err) _must_check_;
 
 /* Changes linux.resources of the spec by @fn, and of the task when it runs; puts the spec back when
- * that is refused. @told (may be NULL) joins the status. Begun. */
+ * that is refused. The status tells what the spec has. Begun. */
 typedef int (*cri_resources_fn)(json_t *spec, void *arg, struct err *err);
 int cri_container_change_resources(struct ctx *ctx, struct cri *c, struct cri_container *k,
-				   cri_resources_fn fn, void *arg,
-				   const CRI(LinuxContainerResources) * told,
-				   struct err *err) _must_check_;
+				   cri_resources_fn fn, void *arg, struct err *err) _must_check_;
 
 /* The pod; NULL when it is not there any more. With a reference. */
 struct cri_pod *cri_container_pod(struct cri *c, const struct cri_container *k);

@@ -282,12 +282,19 @@ static int record(struct create *s, struct err *err)
 
 static void set_created(struct cri_status *s, void *arg)
 {
-	struct cri_container *k = arg;
 	struct timespec now = time_now();
 
 	s->created_at = now.tv_sec * NSEC_PER_SEC + now.tv_nsec;
-	if (k->config->linux)
-		s->resources = k->config->linux->resources;
+	s->resources = arg;
+}
+
+/* The limits are told as they are, with what plugins have made of them. */
+static int created(struct create *s, struct err *err)
+{
+	const CRI(LinuxContainerResources) *res = NULL;
+	int r = cri_resources_of_spec(s->k->o.arena, s->spec, &res, err);
+
+	return r < 0 ? r : cri_container_change(s->c, s->k, set_created, (void *)res, err);
 }
 
 /* The image, or in place of a checkpoint the one that it was made on, with what follows from that
@@ -335,7 +342,7 @@ static int make(struct create *s, CRI(CreateContainerRequest) * q, struct err *e
 	if (r == 0)
 		r = record(s, err);
 	if (r == 0)
-		r = cri_container_change(s->c, s->k, set_created, s->k, err);
+		r = created(s, err);
 	if (r == 0)
 		r = cri_table_add(s->c->containers, &s->k->o, err);
 	/* A pod that was stopped meanwhile has not seen this one. */

@@ -40,59 +40,20 @@ static int update_task(struct ctx *ctx, struct cri *c, const char *id, const jso
 }
 
 struct change {
-	struct cri_container *k;
 	const CRI(LinuxContainerResources) * resources;
 };
-
-/* What is said replaces, what is not said stays. */
-static const CRI(LinuxContainerResources) * merge(struct arena *a,
-						  const CRI(LinuxContainerResources) * old,
-						  const CRI(LinuxContainerResources) * fresh)
-{
-	CRI(LinuxContainerResources) *m = arena_new_obj(a, CRI(LinuxContainerResources));
-
-	if (!m)
-		return fresh;
-	*m = old ? *old : (CRI(LinuxContainerResources))CRI_INIT(LINUX_CONTAINER_RESOURCES);
-#define KEEP(field)                              \
-	do {                                     \
-		if (fresh->field)                \
-			m->field = fresh->field; \
-	} while (0)
-	KEEP(cpu_period);
-	KEEP(cpu_quota);
-	KEEP(cpu_shares);
-	KEEP(memory_limit_in_bytes);
-	KEEP(memory_swap_limit_in_bytes);
-	KEEP(oom_score_adj);
-#undef KEEP
-	if (!str_empty(fresh->cpuset_cpus))
-		m->cpuset_cpus = fresh->cpuset_cpus;
-	if (!str_empty(fresh->cpuset_mems))
-		m->cpuset_mems = fresh->cpuset_mems;
-	if (fresh->n_hugepage_limits) {
-		m->hugepage_limits = fresh->hugepage_limits;
-		m->n_hugepage_limits = fresh->n_hugepage_limits;
-	}
-	if (fresh->n_unified) {
-		m->unified = fresh->unified;
-		m->n_unified = fresh->n_unified;
-	}
-	return m;
-}
 
 static void set_resources(struct cri_status *s, void *arg)
 {
 	const struct change *ch = arg;
-	s->resources = merge(ch->k->o.arena, s->resources, ch->resources);
+	s->resources = ch->resources;
 }
 
 int cri_container_change_resources(struct ctx *ctx, struct cri *c, struct cri_container *k,
-				   cri_resources_fn fn, void *arg,
-				   const CRI(LinuxContainerResources) * told, struct err *err)
+				   cri_resources_fn fn, void *arg, struct err *err)
 {
 	struct container record;
-	struct change ch = {.k = k};
+	struct change ch;
 	bool running;
 	int r;
 
@@ -122,10 +83,8 @@ int cri_container_change_resources(struct ctx *ctx, struct cri *c, struct cri_co
 		/* It has just ended. */
 		r = r == -ERR_NOT_FOUND ? 0 : r < 0 ? err_copy(err, &own) : 0;
 	}
-	if (r == 0 && !told)
-		return 0;
 	if (r == 0) {
-		r = cri_message_copy(k->o.arena, &told->base, &ch.resources, err);
+		r = cri_resources_of_spec(k->o.arena, spec, &ch.resources, err);
 		return r < 0 ? r : cri_container_change(c, k, set_resources, &ch, err);
 	}
 	struct err undo = ERR_INIT;
@@ -150,7 +109,7 @@ static int update(struct ctx *ctx, struct cri *c, struct cri_container *k,
 		  const CRI(LinuxContainerResources) * res, struct err *err)
 {
 	struct request q = {c->config, res};
-	return cri_container_change_resources(ctx, c, k, change_spec, &q, res, err);
+	return cri_container_change_resources(ctx, c, k, change_spec, &q, err);
 }
 
 /* Annotations of the request join those of the container. */

@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "cri/container.h"
 #include "cri/nri_internal.h"
+#include "cri/spec.h"
 
 #define DESC(m) &nri__pkg__api__v1alpha1__##m##__descriptor
 
@@ -388,7 +389,7 @@ int nri_update_container(struct ctx *ctx, struct nri *n, struct cri_pod *p, stru
 	NRI(UpdateContainerRequest) req = NRI_INIT(UPDATE_CONTAINER_REQUEST);
 	struct nri_owners owners = {.arena = ctx->arena};
 	struct nri_updates u = {.owners = &owners, .creating = "", .containers = json_object()};
-	CRI(LinuxContainerResources) *fresh = NULL;
+	const CRI(LinuxContainerResources) *fresh = NULL;
 	struct nri_asking ask = {0};
 	json_t *own = NULL;
 	int r = !u.containers ? err_nomem(err) : nobody(n) ? 1 : 0;
@@ -407,7 +408,7 @@ int nri_update_container(struct ctx *ctx, struct nri *n, struct cri_pod *p, stru
 		r = ask_update(ctx, ask.v[i], &req, &u, err);
 	nri_ask_end(&ask);
 	if (r == 0)
-		r = nri_resources_to_cri(ctx->arena, own, &fresh, err);
+		r = cri_resources_of_spec(ctx->arena, own, &fresh, err);
 	if (r == 0) {
 		*res = fresh;
 		nri_updates_apply(ctx, n->c, &u, k->o.id, NULL, NULL);

@@ -50,10 +50,8 @@ int nri_pod(struct ctx *ctx, struct cri *c, struct cri_pod *p, NRI(PodSandbox) *
 	    struct err *err) _must_check_;
 int nri_container(struct ctx *ctx, struct cri *c, struct cri_container *k, const json_t *spec,
 		  NRI(Container) * *ret, struct err *err) _must_check_;
-/* {"linux": {"resources": ...}} and back. */
+/* {"linux": {"resources": ...}} */
 int nri_resources_of_cri(struct cri *c, const CRI(LinuxContainerResources) * r, json_t **ret,
-			 struct err *err) _must_check_;
-int nri_resources_to_cri(struct arena *a, const json_t *spec, CRI(LinuxContainerResources) * *ret,
 			 struct err *err) _must_check_;
 /* Tells a plugin all pods and containers; what it wants changed is in *@ret (may have none). */
 int nri_synchronize(struct ctx *ctx, struct nri *n, struct nri_plugin *p,

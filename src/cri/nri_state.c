@@ -74,59 +74,6 @@ static int resources(struct arena *a, struct cri *c, const CRI(LinuxContainerRes
 	return e < 0 ? e : nri_resources_of_spec(a, spec, ret, err);
 }
 
-static int hugepages_to_cri(struct arena *a, const json_t *v, CRI(LinuxContainerResources) * r,
-			    struct err *err)
-{
-	size_t n = json_array_size(v);
-
-	r->hugepage_limits = arena_new_array(a, CRI(HugepageLimit) *, n + 1);
-	if (!r->hugepage_limits)
-		return err_nomem(err);
-	for (size_t i = 0; i < n; i++) {
-		CRI(HugepageLimit) *h = arena_new_obj(a, CRI(HugepageLimit));
-		if (!h)
-			return err_nomem(err);
-		*h = (CRI(HugepageLimit))CRI_INIT(HUGEPAGE_LIMIT);
-		h->page_size = arena_strdup(a, json_str(json_array_get(v, i), "pageSize", ""));
-		h->limit = (uint64_t)json_int(json_array_get(v, i), "limit", 0);
-		if (!h->page_size)
-			return err_nomem(err);
-		r->hugepage_limits[r->n_hugepage_limits++] = h;
-	}
-	return 0;
-}
-
-int nri_resources_to_cri(struct arena *a, const json_t *spec, CRI(LinuxContainerResources) * *ret,
-			 struct err *err)
-{
-	const json_t *res = spec_get(spec, "linux/resources"), *cpu = json_obj(res, "cpu"),
-		     *memory = json_obj(res, "memory");
-	CRI(LinuxContainerResources) *r = arena_new_obj(a, CRI(LinuxContainerResources));
-
-	if (!r)
-		return err_nomem(err);
-	*r = (CRI(LinuxContainerResources))CRI_INIT(LINUX_CONTAINER_RESOURCES);
-	r->cpu_period = json_int(cpu, "period", 0);
-	r->cpu_quota = json_int(cpu, "quota", 0);
-	r->cpu_shares = json_int(cpu, "shares", 0);
-	r->memory_limit_in_bytes = json_int(memory, "limit", 0);
-	r->memory_swap_limit_in_bytes = json_int(memory, "swap", 0);
-	r->oom_score_adj = json_int(json_obj(spec, "process"), "oomScoreAdj", 0);
-	r->cpuset_cpus = arena_strdup(a, json_str(cpu, "cpus", ""));
-	r->cpuset_mems = arena_strdup(a, json_str(cpu, "mems", ""));
-	if (!r->cpuset_cpus || !r->cpuset_mems)
-		return err_nomem(err);
-	int e = hugepages_to_cri(a, json_arr(res, "hugepageLimits"), r, err);
-	if (e == 0)
-		e = nri_map_of_json(
-			a, json_obj(res, "unified"),
-			&runtime__v1__linux_container_resources__unified_entry__descriptor,
-			&r->unified, &r->n_unified, err);
-	if (e == 0)
-		*ret = r;
-	return e;
-}
-
 /* ---- pods ---- */
 
 static int pod_linux(struct ctx *ctx, struct cri *c, struct cri_pod *p,

@@ -108,7 +108,6 @@ static bool alive(struct cri_container *k)
 static int update_one(struct ctx *ctx, struct cri *c, const char *id, json_t *spec, struct err *err)
 {
 	_cleanup_container_ struct cri_container *k = NULL;
-	CRI(LinuxContainerResources) *told = NULL;
 	int r = cri_table_get(c->containers, id, &k, err);
 
 	if (r < 0)
@@ -118,12 +117,10 @@ static int update_one(struct ctx *ctx, struct cri *c, const char *id, json_t *sp
 			       "container %.64s neither runs nor is going to", id);
 	if (!spec_get(spec, "linux/resources"))
 		return 0;
-	r = nri_resources_to_cri(ctx->arena, spec, &told, err);
-	if (r == 0)
-		r = cri_object_begin(ctx, &k->o, err);
+	r = cri_object_begin(ctx, &k->o, err);
 	if (r < 0)
 		return r;
-	r = cri_container_change_resources(ctx, c, k, merge, spec, told, err);
+	r = cri_container_change_resources(ctx, c, k, merge, spec, err);
 	cri_object_end(&k->o);
 	return r;
 }

@@ -59,6 +59,10 @@ int cri_spec_container(struct arena *a, const struct cri_spec_container *in, jso
 int cri_spec_update_resources(json_t *spec, const CRI(LinuxContainerResources) * r,
 			      const struct cri_config *config, struct err *err) _must_check_;
 
+/* The other way: what the spec limits. In @a. */
+int cri_resources_of_spec(struct arena *a, const json_t *spec,
+			  const CRI(LinuxContainerResources) * *ret, struct err *err) _must_check_;
+
 /* Labels and levels for SELinux; "" when SELinux is off. */
 int cri_selinux_labels(struct arena *a, const struct cri_config *config,
 		       const CRI(SELinuxOption) * options, const char **ret_process,

@@ -8,6 +8,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "cri/spec_internal.h"
+#include "rpc/pb_json.h"
 
 #define RES "linux/resources/"
 #define CGROUP "/sys/fs/cgroup"
@@ -121,4 +122,40 @@ int cri_spec_update_resources(json_t *spec, const CRI(LinuxContainerResources) *
 	if (e == 0 && r->oom_score_adj)
 		e = spec_part_oom(spec, config, r->oom_score_adj, err);
 	return e;
+}
+
+static json_t *hugepages_of_spec(const json_t *v)
+{
+	json_t *out = json_array();
+
+	for (size_t i = 0; out && i < json_array_size(v); i++) {
+		const json_t *one = json_array_get(v, i);
+		if (json_array_append_new(out, json_pack("{s:s, s:I}", "page_size",
+							 json_str(one, "pageSize", ""), "limit",
+							 json_int(one, "limit", 0))) < 0) {
+			json_decref(out);
+			return NULL;
+		}
+	}
+	return out;
+}
+
+int cri_resources_of_spec(struct arena *a, const json_t *spec,
+			  const CRI(LinuxContainerResources) * *ret, struct err *err)
+{
+	const json_t *res = spec_get(spec, "linux/resources"), *cpu_ = json_obj(res, "cpu"),
+		     *memory_ = json_obj(res, "memory");
+	json_t *unified_ = json_obj(res, "unified");
+	json_t *j _cleanup_json_ = json_pack(
+		"{s:I, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:o, s:O*}", "cpu_period",
+		json_int(cpu_, "period", 0), "cpu_quota", json_int(cpu_, "quota", 0), "cpu_shares",
+		json_int(cpu_, "shares", 0), "cpuset_cpus", json_str(cpu_, "cpus", ""),
+		"cpuset_mems", json_str(cpu_, "mems", ""), "memory_limit_in_bytes",
+		json_int(memory_, "limit", 0), "memory_swap_limit_in_bytes",
+		json_int(memory_, "swap", 0), "oom_score_adj",
+		json_int(json_obj(spec, "process"), "oomScoreAdj", 0), "hugepage_limits",
+		hugepages_of_spec(json_arr(res, "hugepageLimits")), "unified", unified_);
+
+	return j ? json_pb(a, j, &runtime__v1__linux_container_resources__descriptor, ret, err)
+		 : err_nomem(err);
 }

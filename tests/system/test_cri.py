@@ -239,7 +239,9 @@ def test_resources_are_applied_and_updated(cri, image):
     cri.UpdateContainerResources(container_id=k, linux=pb.LinuxContainerResources(memory_limit_in_bytes=128 << 20))
     assert int(limit.read_text()) == 128 << 20
     s = cri.status(k).resources.linux
-    assert (s.memory_limit_in_bytes, s.cpu_shares) == (128 << 20, 512)
+    assert (s.memory_limit_in_bytes, s.cpu_shares, s.oom_score_adj) == (128 << 20, 512, 500)
+    swap = cri.verbose(k)["runtimeSpec"]["linux"]["resources"]["memory"].get("swap", 0)
+    assert s.memory_swap_limit_in_bytes == swap and swap in (0, 128 << 20)
 
 
 def test_mounts_of_the_kubelet(cri, image):

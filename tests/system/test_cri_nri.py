@@ -133,6 +133,8 @@ def test_adjustments_reach_the_container(cri, image, connect, tmp_path):
     assert depths == sorted(depths)
     res = spec["linux"]["resources"]
     assert (res["cpu"]["shares"], res["memory"]["limit"], res["pids"]["limit"]) == (321, 64 << 20, 99)
+    told = cri.status(k).resources.linux
+    assert (told.cpu_shares, told.memory_limit_in_bytes, told.oom_score_adj) == (321, 64 << 20, 500)
     assert spec["linux"]["sysctl"]["net.core.somaxconn"] == "77"
     assert {"type": "uts"} in spec["linux"]["namespaces"]
     lines = until("the output", lambda: len(t := [x[2] for x in cri.log(k)]) > 5 and t)
