@@ -29,9 +29,17 @@ struct entry {
 	size_t n_refs;
 };
 
+/* Somebody who looks at the record of a name. */
+struct reading {
+	const char *name;
+	bool stale; /* another one has looked meanwhile, maybe later */
+	struct reading *next;
+};
+
 struct cri_images {
 	struct cri *c;
-	pthread_mutex_t lock; /* guards @v */
+	pthread_mutex_t lock; /* guards @v and @readings */
+	struct reading *readings;
 	struct entry **v;
 	size_t n, cap;
 	struct event_subscription *sub;
@@ -116,10 +124,9 @@ static void ref_drop(struct cri_images *i, const char *name, const char *but)
 	}
 }
 
-/* Takes @fresh over. */
+/* Takes @fresh over. Locked. */
 static int entry_put(struct cri_images *i, struct entry *fresh, const char *name)
 {
-	MUTEX_GUARD(&i->lock);
 	size_t k;
 
 	ref_drop(i, name, fresh->id);
@@ -286,36 +293,67 @@ static int entry_read(struct ctx *ctx, struct cri_images *i, const struct image 
 	return 0;
 }
 
-/* An image without content for this host is none of the kubelet's. */
-static int add(struct ctx *ctx, struct cri_images *i, const struct image *img, struct err *err)
-{
-	_cleanup_(entry_freep) struct entry *e = NULL;
-	struct err own = ERR_INIT;
-	int r = entry_read(ctx, i, img, &e, &own);
-
-	if (r == -ERR_NOT_FOUND || r == -ERR_INVALID_ARGUMENT || r == -ERR_UNIMPLEMENTED) {
-		MUTEX_GUARD(&i->lock);
-		ref_drop(i, img->name, NULL);
-		return 0;
-	}
-	if (r < 0)
-		return err_copy(err, &own);
-	return entry_put(i, TAKE_PTR(e), img->name) < 0 ? err_nomem(err) : 0;
-}
-
-int cri_image_refresh(struct ctx *ctx, struct cri_images *i, const char *name, struct err *err)
+/* *@ret stays NULL when there is no such record. An image without content for this host is none of
+ * the kubelet's either. */
+static int record_read(struct ctx *ctx, struct cri_images *i, const char *name, struct entry **ret,
+		       struct err *err)
 {
 	struct err own = ERR_INIT;
 	struct image img;
 	int r = image_get(ctx, i->c->o.db, name, &img, &own);
 
+	if (r == -ERR_NOT_FOUND)
+		return 0;
 	if (r == 0)
-		return add(ctx, i, &img, err);
-	if (r != -ERR_NOT_FOUND)
-		return err_copy(err, &own);
+		r = entry_read(ctx, i, &img, ret, &own);
+	if (r == -ERR_NOT_FOUND || r == -ERR_INVALID_ARGUMENT || r == -ERR_UNIMPLEMENTED)
+		return 0;
+	return r < 0 ? err_copy(err, &own) : 0;
+}
+
+static void reading_begin(struct cri_images *i, struct reading *d)
+{
 	MUTEX_GUARD(&i->lock);
-	ref_drop(i, name, NULL);
-	return 0;
+	d->stale = false;
+	d->next = i->readings;
+	i->readings = d;
+}
+
+/* Whether what was read is the latest; what others are still reading is not from then on. Locked.
+ */
+static bool reading_end(struct cri_images *i, struct reading *d)
+{
+	struct reading **p = &i->readings;
+
+	while (*p != d)
+		p = &(*p)->next;
+	*p = d->next;
+	for (struct reading *o = i->readings; o && !d->stale; o = o->next)
+		o->stale = o->stale || streq(o->name, d->name);
+	return !d->stale;
+}
+
+/* Those who heard of a record at about the same time may have read it before and after it changed:
+ * whoever is late in entering what it has read looks again. */
+int cri_image_refresh(struct ctx *ctx, struct cri_images *i, const char *name, struct err *err)
+{
+	struct reading d = {.name = name};
+	bool latest = false;
+	int r = 0;
+
+	while (r == 0 && !latest) {
+		_cleanup_(entry_freep) struct entry *e = NULL;
+
+		reading_begin(i, &d);
+		r = record_read(ctx, i, name, &e, err);
+		MUTEX_GUARD(&i->lock);
+		latest = reading_end(i, &d);
+		if (r == 0 && latest && !e)
+			ref_drop(i, name, NULL);
+		else if (r == 0 && latest && entry_put(i, TAKE_PTR(e), name) < 0)
+			r = err_nomem(err);
+	}
+	return r;
 }
 
 /* ---- events ---- */
@@ -398,7 +436,8 @@ int cri_images_load(struct ctx *ctx, struct cri_images *i, struct err *err)
 		struct err own = ERR_INIT;
 		if (!a)
 			return err_nomem(err);
-		if (add(&one, i, &v[k], &own) < 0 || cri_image_adopt(&one, i->c, &v[k], &own) < 0)
+		if (cri_image_refresh(&one, i, v[k].name, &own) < 0 ||
+		    cri_image_adopt(&one, i->c, &v[k], &own) < 0)
 			log_error("image %s: %s", v[k].name, own.text);
 		arena_reset(a);
 	}

@@ -422,3 +422,14 @@ def test_image_that_another_client_brings_is_there_at_once(cri, image, stubs):
         assert n in cri.ImageStatus(image=cri.pb.ImageSpec(image=n)).image.repo_tags
     for n in names:
         images.Delete(pb.DeleteImageRequest(name=n), metadata=md)
+
+
+def test_images_that_come_and_go_at_once_are_gone(cri, image, stubs):
+    pb, services = stubs("services/images/v1/images")
+    images, md = services.ImagesStub(cri.channel), [("containerd-namespace", "k8s.io")]
+    target = images.Get(pb.GetImageRequest(name=image), metadata=md).image.target
+    for n in range(300):
+        name = f"docker.io/library/brief{n}:1"
+        images.Create(pb.CreateImageRequest(image=pb.Image(name=name, target=target)), metadata=md)
+        images.Delete(pb.DeleteImageRequest(name=name), metadata=md)
+    until("them to be gone", lambda: not [t for i in cri.ListImages().images for t in i.repo_tags if "/brief" in t])
