@@ -47,19 +47,29 @@ static int check(const CRI(CreateContainerRequest) * q, struct err *err)
 			       "container config must include metadata with a name");
 	if (!c->image || str_empty(c->image->image))
 		return err_set(err, ERR_UNKNOWN, "container config must name an image");
+	if (!protobuf_c_enum_descriptor_get_value(&runtime__v1__signal__descriptor,
+						  (int)c->stop_signal))
+		return err_set(err, ERR_INVALID_ARGUMENT, "unknown CRI stop signal %d",
+			       (int)c->stop_signal);
 	return 0;
 }
 
-/* "SIGTERM" of the request, or the image's; "" = neither names one. */
-static const char *stop_signal(struct arena *a, const CRI(ContainerConfig) * c,
-			       const struct cri_image *image)
+/* "SIGTERM", "SIGRTMIN+3" of the request, or the image's; "" = neither names one. As Go's programs
+ * write it, which may read the record. NULL = no memory. */
+static char *stop_signal(struct arena *a, const CRI(ContainerConfig) * c,
+			 const struct cri_image *image)
 {
-	const ProtobufCEnumValue *v =
-		c->stop_signal == RUNTIME__V1__SIGNAL__RUNTIME_DEFAULT
-			? NULL
-			: protobuf_c_enum_descriptor_get_value(&runtime__v1__signal__descriptor,
-							       (int)c->stop_signal);
-	return arena_strdup(a, v ? v->name : str_or(image->stop_signal, ""));
+	const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(
+		&runtime__v1__signal__descriptor, (int)c->stop_signal);
+	const char *at;
+
+	if (!v || c->stop_signal == RUNTIME__V1__SIGNAL__RUNTIME_DEFAULT)
+		return arena_strdup(a, str_or(image->stop_signal, ""));
+	if ((at = strstr(v->name, "PLUS")))
+		return arena_printf(a, "%.*s+%s", (int)(at - v->name), v->name, at + 4);
+	if ((at = strstr(v->name, "MINUS")))
+		return arena_printf(a, "%.*s-%s", (int)(at - v->name), v->name, at + 5);
+	return arena_strdup(a, v->name);
 }
 
 static int object(struct create *s, const CRI(CreateContainerRequest) * q, struct err *err)

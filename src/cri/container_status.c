@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is told of containers. */
+#include <signal.h>
+
 #include "base/json.h"
 #include "base/str.h"
 #include "cri/container.h"
@@ -46,11 +48,19 @@ static void image_names(struct ctx *ctx, struct cri *c, struct cri_container *k,
 	*ret_ref = digest ? digest : k->image_ref;
 }
 
+/* What an image may name in ways of its own is told by its number. */
 static CRI(Signal) signal_of(const struct cri_container *k)
 {
-	const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value_by_name(
-		&runtime__v1__signal__descriptor, str_or(k->stop_signal, "SIGTERM"));
-	return v ? (CRI(Signal))v->value : RUNTIME__V1__SIGNAL__SIGTERM;
+	int want = str_empty(k->stop_signal) ? SIGTERM : cri_signal_number(k->stop_signal);
+	const ProtobufCEnumDescriptor *d = &runtime__v1__signal__descriptor;
+
+	if (k->config->stop_signal != RUNTIME__V1__SIGNAL__RUNTIME_DEFAULT)
+		return k->config->stop_signal;
+	for (unsigned i = 0; want && i < d->n_values; i++)
+		if (d->values[i].value != RUNTIME__V1__SIGNAL__RUNTIME_DEFAULT &&
+		    cri_signal_number(d->values[i].name) == want)
+			return (CRI(Signal))d->values[i].value;
+	return RUNTIME__V1__SIGNAL__RUNTIME_DEFAULT;
 }
 
 /* Running is recorded before the process starts, but told only then. Under the lock. */

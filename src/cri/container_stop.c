@@ -52,6 +52,8 @@ int cri_signal_number(const char *s)
 		return SIGABRT;
 	if (strcasecmp(s, "CLD") == 0)
 		return SIGCHLD;
+	if (strcasecmp(s, "IO") == 0)
+		return SIGIO;
 	for (size_t k = 0; s[k] && k < sizeof(name) - 1; k++) {
 		name[k] = (char)(s[k] >= 'a' && s[k] <= 'z' ? s[k] - 'a' + 'A' : s[k]);
 		name[k + 1] = 0;

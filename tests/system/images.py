@@ -161,6 +161,8 @@ def layout_of(directory, files, config):
     args = [a for v in config.get("Volumes", {}) for a in ("--config.volume", v)]
     for word in config.get("Cmd", []):
         args += ["--config.cmd", word]
+    if "StopSignal" in config:
+        args += ["--config.stopsignal", config["StopSignal"]]
     if args:
         run(["umoci", "config", "--image", f"{layout}:latest", *args])
     return f"{layout}:latest"

@@ -205,6 +205,22 @@ def test_volumes_of_the_image_keep_their_contents(cri, image, workdir):
     assert sh(cri, k, "cat /data/file; echo more >/data/new; grep -c ' /data ' /proc/mounts") == "from the image1\n"
 
 
+def test_stop_signal_is_kept_and_told(cri, workdir):
+    pb = cri.pb
+    layout = images.layout_of(workdir / "signal", {"d/f": b""}, {"StopSignal": "SIGRTMIN+3", "Cmd": ["/bin/sleep", "1000"]})
+    load_image(cri.daemon, layout, "docker.io/library/signal:latest")
+    conf = cri.pod("p")
+    p = cri.run_pod(conf)
+    for n, (wish, told) in enumerate([(pb.RUNTIME_DEFAULT, pb.SIGRTMINPLUS3), (pb.SIGRTMAXMINUS1, pb.SIGRTMAXMINUS1), (pb.SIGIO, pb.SIGIO)]):
+        k = cri.start(p, conf, cri.container(f"c{n}", "docker.io/library/signal:latest", [], stop_signal=wish))
+        assert cri.status(k).stop_signal == told
+        cri.StopContainer(container_id=k, timeout=60)
+        number = {pb.SIGRTMINPLUS3: 37, pb.SIGRTMAXMINUS1: 63, pb.SIGIO: 29}[told]
+        assert cri.status(k).exit_code == 128 + number
+    bad = cri.container("bad", "docker.io/library/signal:latest", [], stop_signal=999)
+    assert "unknown CRI stop signal 999" in fails(grpc.StatusCode.INVALID_ARGUMENT, cri.CreateContainer, pod_sandbox_id=p, config=bad, sandbox_config=conf)
+
+
 def test_image_of_a_container_is_told_by_its_name(cri, workdir):
     pb = cri.pb
     name = "zoo.example/named:1"  # which comes after "sha256:"

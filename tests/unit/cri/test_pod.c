@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is kept of pods and containers: containerd's JSON. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 #include "base/json.h"
 #include "base/path.h"
 #include "base/str.h"
-#include "cri/pod.h"
+#include "cri/container.h"
 #include "rpc/pb_json.h"
 
 static struct cri_handler handlers[] = {{.name = "runc"}};
@@ -139,6 +140,21 @@ static void status_file_is_read_back(void **state)
 	arena_free(a);
 }
 
+static void signals_of_the_cri_are_known(void **state)
+{
+	const ProtobufCEnumDescriptor *d = &runtime__v1__signal__descriptor;
+
+	for (unsigned i = 0; i < d->n_values; i++)
+		if (d->values[i].value != RUNTIME__V1__SIGNAL__RUNTIME_DEFAULT &&
+		    !cri_signal_number(d->values[i].name))
+			fail_msg("%s has no number", d->values[i].name);
+	assert_int_equal(cri_signal_number("SIGRTMIN+3"), SIGRTMIN + 3);
+	assert_int_equal(cri_signal_number("SIGRTMAX-1"), SIGRTMAX - 1);
+	assert_int_equal(cri_signal_number("term"), SIGTERM);
+	assert_int_equal(cri_signal_number("15"), SIGTERM);
+	assert_int_equal(cri_signal_number("SIGNOTHING"), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -146,6 +162,7 @@ int main(void)
 		cmocka_unit_test(bad_metadata_names_what_is_wrong),
 		cmocka_unit_test(container_survives_being_kept),
 		cmocka_unit_test(status_file_is_read_back),
+		cmocka_unit_test(signals_of_the_cri_are_known),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
