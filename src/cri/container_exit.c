@@ -56,6 +56,8 @@ static void set_exited(struct cri_status *s, void *arg)
 {
 	struct job *j = arg;
 
+	/* Whatever its status file would have said: it has ended. */
+	s->unknown = false;
 	j->first = !s->finished_at;
 	if (!j->first)
 		return;

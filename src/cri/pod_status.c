@@ -108,10 +108,14 @@ static json_t *info(struct ctx *ctx, struct cri *c, struct cri_pod *p)
 {
 	struct container k = {0};
 	bool kept = container_get(ctx, c->o.db, p->o.id, &k, NULL) == 0;
-	json_t *spec = kept ? json_loadb(k.spec.value, k.spec.len, 0, NULL) : NULL;
+	json_t *spec = kept ? json_loadb(k.spec.value, k.spec.len, 0, NULL) : NULL,
+	       *metadata = NULL;
+	struct any any;
+	if (cri_pod_pack(ctx->arena, p, &any, NULL) == 0)
+		metadata = json_loadb(any.value, any.len, 0, NULL);
 	MUTEX_GUARD(&p->o.lock);
 	json_t *j = json_pack(
-		"{s:I, s:s, s:b, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "pid",
+		"{s:I, s:s, s:b, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o}", "pid",
 		(json_int_t)p->pid, "processStatus", p->pid ? "running" : "deleted",
 		"netNamespaceClosed",
 		p->netns_closed || (!p->host_network && !cri_netns_exists(p->netns_path)), "image",
@@ -121,7 +125,8 @@ static json_t *info(struct ctx *ctx, struct cri *c, struct cri_pod *p)
 		p->runtime ? p->runtime->type : "", "runtimeOptions",
 		p->runtime && p->runtime->options ? json_incref((json_t *)p->runtime->options)
 						  : json_null(),
-		"config", pb_json(&p->config->base), "runtimeSpec", spec ? spec : json_null());
+		"config", pb_json(&p->config->base), "runtimeSpec", spec ? spec : json_null(),
+		"sandboxMetadata", metadata ? metadata : json_null());
 	if (j)
 		json_object_set_new(j, "cniResult",
 				    p->cni_result ? json_incref(p->cni_result) : json_null());

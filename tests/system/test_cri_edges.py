@@ -140,6 +140,30 @@ def test_container_without_limits_has_empty_resources_and_no_metrics_once_it_end
     assert [s.attributes.id for s in cri.ListContainerStats().stats] == [k]
 
 
+def test_metadata_of_a_sandbox_is_told_as_it_is_kept(cri):
+    p = cri.run_pod(cri.pod("p"))
+    kept = info(cri, p)["sandboxMetadata"]
+    assert kept["Version"] == "v1" and kept["Metadata"]["ID"] == p
+    assert kept["Metadata"]["IP"] == cri.PodSandboxStatus(pod_sandbox_id=p).status.network.ip
+
+
+def test_container_whose_status_was_lost_ends_all_the_same(cri, image):
+    conf = cri.pod("p")
+    p = cri.run_pod(conf)
+    host = cri.daemon.dir / "lost"
+    host.mkdir()
+    mount = cri.pb.Mount(container_path="/m", host_path=str(host))
+    k = cri.start(p, conf, cri.container("k", image, ["/bin/sh", "-c", "while [ ! -e /m/stop ]; do sleep 0.1; done; touch /m/end; exit 5"], mounts=[mount]))
+    pid = cri.verbose(k)["pid"]
+    cri.daemon.kill()
+    (cri.daemon.root / f"io.containerd.grpc.v1.cri/containers/{k}/status").unlink()
+    (host / "stop").touch()
+    until("the process to end", lambda: not os.path.exists(f"/proc/{pid}") or open(f"/proc/{pid}/stat").read().split()[2] == "Z")
+    cri.daemon.start()
+    cri.connect()
+    assert cri.exited(k).exit_code == 5
+
+
 def test_shim_is_put_into_its_group_in_every_hierarchy(cri, groups):
     p = cri.run_pod(cri.pod("p"), handler="caged")
     shim = next(s for s in cri.daemon.shims() if p in " ".join(open(f"/proc/{s}/cmdline").read().split("\0")))
