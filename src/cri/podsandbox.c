@@ -113,6 +113,27 @@ static int write_resolv_conf(struct arena *a, int dir, const struct cri_pod *p, 
 	return r < 0 ? err_errno(err, r, "write the pod's resolv.conf") : 0;
 }
 
+static uint32_t host_root(CRI(IDMapping) * *v, size_t n)
+{
+	return n && v[0]->container_id == 0 ? v[0]->host_id : 0;
+}
+
+/* In a user namespace they are those of its root, who may write to them as elsewhere. */
+static int give_away(int dir, const struct cri_pod *p, struct err *err)
+{
+	static const char *const names[] = {"hostname", "hosts", "resolv.conf"};
+	const CRI(UserNamespace) *u =
+		cri_namespaces(cri_pod_security(p->config)->namespace_options)->userns_options;
+
+	if (!u || u->mode != RUNTIME__V1__NAMESPACE_MODE__POD)
+		return 0;
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (fchownat(dir, names[i], host_root(u->uids, u->n_uids),
+			     host_root(u->gids, u->n_gids), AT_SYMLINK_NOFOLLOW) < 0)
+			return err_errno(err, errno, "change the owner of the pod's %s", names[i]);
+	return 0;
+}
+
 static bool host_ipc(const struct cri_pod *p)
 {
 	return cri_namespaces(cri_pod_security(p->config)->namespace_options)->ipc ==
@@ -150,6 +171,8 @@ static int make_files(struct arena *a, struct cri *c, const struct cri_pod *p, s
 		r = copy_file(a, dir, "hosts", "/etc/hosts", err);
 	if (r == 0)
 		r = write_resolv_conf(a, dir, p, err);
+	if (r == 0)
+		r = give_away(dir, p, err);
 	return r < 0 ? r : mount_shm(a, state, p, err);
 }
 

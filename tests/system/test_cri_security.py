@@ -153,6 +153,7 @@ def test_pod_in_a_user_namespace(cri, image):
     pid = cri.verbose(k)["pid"]
     assert pathlib.Path(f"/proc/{pid}/uid_map").read_text().split() == ["0", "300000", "65536"]
     assert sh(cri, k, "id -u; stat -c %u /bin/sh; touch /x && stat -c %u /x").split() == ["0", "0", "0"]
+    assert sh(cri, k, "stat -c %u:%g /etc/hosts /etc/hostname /etc/resolv.conf; echo 10.0.0.9 other >> /etc/hosts").split() == ["0:0"] * 3
     assert process_status(cri, k)["Uid"].split()[0] == "300000"
     assert cri.PodSandboxStatus(pod_sandbox_id=p).status.network.ip
     conf = cri.pod("q")
