@@ -421,6 +421,20 @@ static int rlimits(struct change *c, const NRI(ContainerAdjustment) * adj, struc
 
 /* ---- mounts, hooks ---- */
 
+/* What is to be seen through a mount later has to get through the root, too. */
+static int propagate(json_t *spec, char *const *options, size_t n, struct err *err)
+{
+	const char *now = json_str(json_obj(spec, "linux"), "rootfsPropagation", "");
+	const char *want = NULL;
+
+	for (size_t i = 0; i < n; i++)
+		if (streq(options[i], "rshared") || (!want && streq(options[i], "rslave")))
+			want = options[i];
+	return !want || streq(now, "rshared")
+		       ? 0
+		       : spec_set(spec, "linux/rootfsPropagation", json_string(want), err);
+}
+
 static int mounts(struct change *c, const NRI(ContainerAdjustment) * adj, struct err *err)
 {
 	json_t *v = adj->n_mounts ? array_at(c->spec, "mounts", err) : NULL;
@@ -448,8 +462,9 @@ static int mounts(struct change *c, const NRI(ContainerAdjustment) * adj, struct
 			json_pack("{s:s, s:s, s:s, s:o}", "destination", m->destination, "type",
 				  str_or(m->type, ""), "source", str_or(m->source, ""), "options",
 				  texts(m->options, m->n_options));
-		if (json_array_append_new(v, one) < 0)
-			r = err_nomem(err);
+		r = json_array_append_new(v, one) < 0
+			    ? err_nomem(err)
+			    : propagate(c->spec, m->options, m->n_options, err);
 	}
 	return r;
 }

@@ -130,6 +130,36 @@ static void resources_replace_what_is_set_only(void **state)
 			 -ERR_INVALID_ARGUMENT);
 }
 
+static int set_mount(struct fix *f, const char *at, const char *option)
+{
+	NRI(ContainerAdjustment) adj = NRI_INIT(CONTAINER_ADJUSTMENT);
+	NRI(Mount) m = NRI_INIT(MOUNT), *v[] = {&m};
+	char *options[] = {(char *)"bind", (char *)option};
+
+	m.destination = (char *)at;
+	m.source = (char *)"/";
+	m.options = options;
+	m.n_options = ARRAY_LEN(options);
+	adj.mounts = v;
+	adj.n_mounts = 1;
+	return adjust(f, &adj, "p");
+}
+
+static void mounts_that_propagate_do_so_through_the_root(void **state)
+{
+	struct fix *f = *state;
+	const json_t *linux_ = json_obj(f->spec, "linux");
+
+	assert_int_equal(set_mount(f, "/m1", "rprivate"), 0);
+	assert_null(json_object_get(linux_, "rootfsPropagation"));
+	assert_int_equal(set_mount(f, "/m2", "rslave"), 0);
+	assert_string_equal(json_str(linux_, "rootfsPropagation", ""), "rslave");
+	assert_int_equal(set_mount(f, "/m3", "rshared"), 0);
+	assert_string_equal(json_str(linux_, "rootfsPropagation", ""), "rshared");
+	assert_int_equal(set_mount(f, "/m4", "rslave"), 0);
+	assert_string_equal(json_str(linux_, "rootfsPropagation", ""), "rshared");
+}
+
 static void mounts_are_replaced_and_sorted(void **state)
 {
 	struct fix *f = *state;
@@ -259,10 +289,15 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(env_is_set_and_removed_by_whole_names), T(conflict_names_both_until_one_removes),
-		T(resources_replace_what_is_set_only),	  T(mounts_are_replaced_and_sorted),
-		T(hooks_of_several_plugins_add_up),	  T(the_rest_of_linux_is_set),
-		T(an_empty_first_argument_overrides),	  T(texts_must_be_utf8_and_few),
+		T(env_is_set_and_removed_by_whole_names),
+		T(conflict_names_both_until_one_removes),
+		T(mounts_that_propagate_do_so_through_the_root),
+		T(resources_replace_what_is_set_only),
+		T(mounts_are_replaced_and_sorted),
+		T(hooks_of_several_plugins_add_up),
+		T(the_rest_of_linux_is_set),
+		T(an_empty_first_argument_overrides),
+		T(texts_must_be_utf8_and_few),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
