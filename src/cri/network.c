@@ -9,10 +9,12 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -108,13 +110,37 @@ static void load_all(void *arg)
 	} while (n->again && !atomic_exchange(&n->loading, true));
 }
 
+/* A file that has been created is written yet, which is told when it is done; a link is all there.
+ */
+static bool is_whole(const struct cri_network *n, const struct inotify_event *e)
+{
+	char path[PATH_MAX];
+	struct stat st;
+
+	if (!(e->mask & IN_CREATE))
+		return true;
+	for (size_t i = 0; i < n->n_dirs; i++)
+		if (n->dirs[i].wd == e->wd &&
+		    snprintf(path, sizeof(path), "%s/%s", n->dirs[i].path, e->name) <
+			    (int)sizeof(path) &&
+		    lstat(path, &st) == 0)
+			return S_ISLNK(st.st_mode) || st.st_nlink > 1;
+	return false;
+}
+
 static void on_change(struct loop_source *s, int fd, uint32_t events, void *arg)
 {
 	struct cri_network *n = arg;
-	char buf[4096];
+	_Alignas(struct inotify_event) char buf[4096];
+	bool changed = false;
+	ssize_t len;
 
-	while (read(fd, buf, sizeof(buf)) > 0)
-		;
+	while ((len = read(fd, buf, sizeof(buf))) > 0)
+		for (const char *p = buf; p < buf + len;
+		     p += sizeof(struct inotify_event) + ((const struct inotify_event *)p)->len)
+			changed = changed || is_whole(n, (const struct inotify_event *)p);
+	if (!changed)
+		return;
 	n->again = true;
 	if (n->c->stopping || atomic_exchange(&n->loading, true))
 		return;
@@ -140,8 +166,8 @@ static int add_dir(struct cri_network *n, const char *handler, const char *path,
 	if (r < 0 && r != -EROFS)
 		return err_errno(err, r, "make the CNI configuration directory %s", path);
 	d->wd = inotify_add_watch(n->inotify, path,
-				  IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE |
-					  IN_ONLYDIR);
+				  IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM |
+					  IN_DELETE | IN_ONLYDIR);
 	if (d->wd < 0)
 		log_warn("CNI: watch %s: %s", path, strerror(errno));
 	n->n_dirs++;
@@ -249,11 +275,11 @@ int cri_network_info(struct ctx *ctx, struct cri_network *n, const char *handler
 	for (i = 0; v && d->nets && i < d->nets->v.n; i++) {
 		const struct cni_network *net = d->nets->v.v[i];
 		char *source = json_dumps(net->conf, 0);
-		json_array_append_new(v, json_pack("{s:{s:s, s:s, s:O, s:s}, s:s}", "Config",
+		json_array_append_new(v, json_pack("{s:{s:s, s:s, s:O, s:s}, s:o}", "Config",
 						   "Name", net->name, "CNIVersion", net->version,
 						   "Plugins", json_object_get(net->conf, "plugins"),
 						   "Source", source ? source : "", "IFName",
-						   i == 0 ? "eth0" : "eth1"));
+						   json_sprintf(IFNAME, i)));
 		free(source);
 	}
 	for (i = 0; dirs && i < n->cni.n_bin_dirs; i++)
@@ -433,7 +459,10 @@ static int result_add(struct arena *a, json_t *result, const json_t *from, const
 		json_array_append_new(routes,
 				      json_pack("{s:s, s:s*}", "dst", v.routes[i].dst, "gw",
 						str_empty(v.routes[i].gw) ? NULL : v.routes[i].gw));
-	return json_array_append_new(dns, json_object()) < 0 ? err_nomem(err) : 0;
+	const json_t *of = json_obj(from, "dns");
+	return json_array_append_new(dns, of ? json_deep_copy(of) : json_object()) < 0
+		       ? err_nomem(err)
+		       : 0;
 }
 
 static bool is_v6(const char *ip)

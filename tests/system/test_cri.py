@@ -44,6 +44,15 @@ def test_network_is_not_ready_without_configuration_and_follows_changes(cri):
     assert not cri.ListPodSandbox().items
     cri.daemon.put_network(text)
     until("the network to be ready", lambda: condition().status)
+    kept = cri.daemon.dir / "kept.conflist"
+    path.rename(kept)
+    for link in (path.symlink_to, path.hardlink_to):
+        until("the network not to be ready", lambda: not condition().status)
+        link(kept)
+        until("the network to be ready", lambda: condition().status)
+        path.unlink()
+    kept.rename(path)
+    until("the network to be ready", lambda: condition().status)
 
 
 def test_pod_has_network_hostname_and_files(cri):

@@ -30,7 +30,7 @@ fi
 if [ "$CNI_COMMAND" = ADD ]; then
 	if [ -e $dir/fail.$CNI_IFNAME ]; then echo '{{"code": 100, "msg": "broken"}}'; exit 1; fi
 	echo '{{"cniVersion": "1.0.0", "interfaces": [{{"name": "'$CNI_IFNAME'", "mac": "02:00:00:00:00:01", "sandbox": "'$CNI_NETNS'"}}],
-		"ips": [{{"address": "10.1.'${{#CNI_IFNAME}}'.3/24", "interface": 0}}]}}'
+		"ips": [{{"address": "10.1.'${{#CNI_IFNAME}}'.3/24", "interface": 0}}], "dns": {{"nameservers": ["10.0.0.'${{#CNI_IFNAME}}'"]}}}}'
 fi
 """
 
@@ -86,6 +86,7 @@ def test_networks_are_attached_and_detached_together_or_in_order(cri):
     assert status.status.network.ip == "10.1.4.3"
     result = json.loads(status.info["info"])["cniResult"]
     assert {k: v["IPConfigs"][0]["IP"] for k, v in result["Interfaces"].items()} == {"lo": "10.1.2.3", "eth0": "10.1.4.3", "eth1": "10.1.4.3"}
+    assert result["DNS"] == [{"nameservers": [f"10.0.0.{n}"]} for n in (2, 4, 4)]
     cri.StopPodSandbox(pod_sandbox_id=pod)
     assert log(cri) == expected("DEL", "eth1", "eth0", "lo")
 
