@@ -9,6 +9,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/path.h"
@@ -17,6 +18,7 @@
 
 #define MOUNTINFO_MAX (16u << 20)
 #define CGROUP "/sys/fs/cgroup"
+#define CONSOLE "/dev/console"
 #define PRIVATE RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_PRIVATE
 #define TO_CONTAINER RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_HOST_TO_CONTAINER
 #define BIDIRECTIONAL RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_BIDIRECTIONAL
@@ -422,6 +424,23 @@ static int add_host_devices(json_t *spec, size_t from, struct err *err)
 	return r;
 }
 
+/* A terminal is mounted on /dev/console, which with the host's /dev is a device that is there, and
+ * has to be opened before. */
+static int add_console(json_t *spec, const CRI(ContainerConfig) * c, struct err *err)
+{
+	bool host_dev = false;
+
+	for (size_t i = 0; c->tty && i < c->n_mounts; i++)
+		host_dev = host_dev || (streq(c->mounts[i]->container_path, "/dev") &&
+					streq(c->mounts[i]->host_path, "/dev"));
+	for (size_t i = 0; i < c->n_devices; i++)
+		if (streq(c->devices[i]->container_path, CONSOLE))
+			return 0;
+	return !host_dev || access(CONSOLE, F_OK) < 0
+		       ? 0
+		       : spec_add_device(spec, CONSOLE, CONSOLE, "rwm", err);
+}
+
 int spec_part_devices(json_t *spec, const struct cri_spec_container *in, struct err *err)
 {
 	const struct cri_handler *h = in->runtime;
@@ -437,6 +456,8 @@ int spec_part_devices(json_t *spec, const struct cri_spec_container *in, struct 
 			return err_errno(err, errno, "device \"%s\"", d->host_path);
 		r = spec_add_device(spec, real, d->container_path, d->permissions, err);
 	}
+	if (r == 0)
+		r = add_console(spec, in->container, err);
 	if (r == 0 && in->config->device_ownership_from_security_context)
 		r = owned_by_user(spec, from, s, err);
 	if (r == 0 && all)

@@ -72,7 +72,7 @@ int spec_part_user(struct arena *a, json_t *spec, const struct cri_spec_containe
 	    s->supplemental_groups_policy != RUNTIME__V1__SUPPLEMENTAL_GROUPS_POLICY__Strict)
 		r = user_resolve(a, user, in->passwd, in->group, &of_user, err);
 	if (r < 0)
-		return r;
+		return cri_unknown(r, err);
 	uint32_t *gids =
 		arena_new_array(a, uint32_t, 1 + of_user.n_gids + s->n_supplemental_groups);
 	if (!gids)
@@ -163,7 +163,7 @@ static int seccomp_file(struct arena *a, json_t *spec, const char *path, struct 
 	int r = file_read(a, AT_FDCWD, path, FILE_MAX, &text, &n);
 
 	if (r < 0)
-		return err_errno(err, r, "seccomp profile %s", path);
+		return cri_unknown(err_errno(err, r, "seccomp profile %s", path), err);
 	r = json_parse(text, n, &j, err);
 	return r < 0 ? err_prefix(err, "seccomp profile %s", path)
 		     : spec_set(spec, "linux/seccomp", j, err);

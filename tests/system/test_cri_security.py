@@ -321,3 +321,20 @@ def test_recursive_read_only_mounts(cri, image):
         cri.StopPodSandbox(pod_sandbox_id=p)
     finally:
         run(["umount", host / "sub"])
+
+
+def test_terminal_in_a_container_with_the_devices_of_the_host(cri, image):
+    pb = cri.pb
+    conf = cri.pod("p")
+    p = cri.run_pod(conf)
+    k = cri.start(p, conf, cri.container("c", image, ["/bin/sh", "-c", "tty; sleep 1000"], tty=True, mounts=[pb.Mount(container_path="/dev", host_path="/dev")]))
+    assert until("its terminal", lambda: cri.log(k))[0][2].startswith("/dev/")
+
+
+def test_what_is_missing_for_a_container_is_no_missing_container(cri, image):
+    pb = cri.pb
+    conf = cri.pod("p")
+    p = cri.run_pod(conf)
+    for wish, text in ({"run_as_username": "nobody-knows"}, "nobody-knows"), ({"seccomp": pb.SecurityProfile(profile_type=2, localhost_ref="/no/such")}, "/no/such"):
+        linux = pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(**wish))
+        assert text in fails(grpc.StatusCode.UNKNOWN, cri.CreateContainer, pod_sandbox_id=p, config=cri.container("c", image, linux=linux), sandbox_config=conf)
