@@ -294,6 +294,20 @@ int cri_network_info(struct ctx *ctx, struct cri_network *n, const char *handler
 	return 0;
 }
 
+int cri_network_load_status(struct arena *a, struct cri_network *n, struct labels *ret,
+			    struct err *err)
+{
+	struct labels v = {0};
+	MUTEX_GUARD(&n->lock);
+
+	for (size_t i = 0; i < n->n_dirs; i++)
+		if (labels_set(a, &v, str_or(n->dirs[i].handler, "default"),
+			       n->dirs[i].error ? n->dirs[i].error : "OK") < 0)
+			return err_nomem(err);
+	*ret = v;
+	return 0;
+}
+
 /* ---- setting up ---- */
 
 struct setup {

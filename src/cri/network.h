@@ -17,6 +17,10 @@ int cri_network_ready(struct ctx *ctx, struct cri_network *n, const char *handle
 /* Status, for verbose answers: the loaded configuration as JSON and the last error of loading. */
 int cri_network_info(struct ctx *ctx, struct cri_network *n, const char *handler, json_t **ret,
 		     struct err *err) _must_check_;
+/* How each directory of configuration was loaded last, "OK" or why not, by the name of its handler;
+ * "default" for those that have none. In @a. */
+int cri_network_load_status(struct arena *a, struct cri_network *n, struct labels *ret,
+			    struct err *err) _must_check_;
 /* UpdateRuntimeConfig: writes the configuration from conf_template. */
 int cri_network_set_pod_cidr(struct ctx *ctx, struct cri_network *n, const char *cidrs,
 			     struct err *err) _must_check_;

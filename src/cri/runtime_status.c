@@ -114,13 +114,18 @@ static int entry(struct arena *a, const char *key, char *text,
 
 static int verbose(struct ctx *ctx, struct cri *c, CRI(StatusResponse) * resp, struct err *err)
 {
-	CRI(StatusResponse__InfoEntry) **v =
-		arena_new_array(ctx->arena, CRI(StatusResponse__InfoEntry) *, 3);
 	json_t *net _cleanup_json_ = NULL;
-	int r = v ? cri_network_info(ctx, c->network, "", &net, err) : err_nomem(err);
+	struct labels loads;
+	int r = cri_network_load_status(ctx->arena, c->network, &loads, err);
 
+	if (r == 0)
+		r = cri_network_info(ctx, c->network, "", &net, err);
 	if (r < 0)
 		return r;
+	CRI(StatusResponse__InfoEntry) **v =
+		arena_new_array(ctx->arena, CRI(StatusResponse__InfoEntry) *, 3 + loads.n);
+	if (!v)
+		return err_nomem(err);
 	json_t *conf _cleanup_json_ = cri_config_json(c);
 	_cleanup_free_ char *conf_text = conf ? json_dumps(conf, JSON_COMPACT) : NULL,
 			    *net_text = json_dumps(net, JSON_COMPACT);
@@ -129,8 +134,13 @@ static int verbose(struct ctx *ctx, struct cri *c, CRI(StatusResponse) * resp, s
 	    entry(ctx->arena, "lastCNILoadStatus", (char *)json_str(net, "LastLoadStatus", ""),
 		  &v[2]) < 0)
 		return err_nomem(err);
+	for (size_t i = 0; i < loads.n; i++) {
+		char *key = arena_printf(ctx->arena, "lastCNILoadStatus.%s", loads.v[i].key);
+		if (!key || entry(ctx->arena, key, (char *)loads.v[i].value, &v[3 + i]) < 0)
+			return err_nomem(err);
+	}
 	resp->info = v;
-	resp->n_info = 3;
+	resp->n_info = 3 + loads.n;
 	return 0;
 }
 

@@ -31,6 +31,7 @@ def test_version_and_status(cri):
     assert shown["maxContainerLogSize"] == 16384 and shown["containerd"]["defaultRuntimeName"] == "runc"
     assert shown["containerd"]["runtimes"]["runc"]["runtimeType"] == "io.containerd.runc.v2"
     assert json.loads(s.info["cniconfig"])["Networks"][0]["Config"]["Plugins"][0]["type"] == "bridge"
+    assert s.info["lastCNILoadStatus"] == s.info["lastCNILoadStatus.default"] == "OK"
 
 
 def test_network_is_not_ready_without_configuration_and_follows_changes(cri):
