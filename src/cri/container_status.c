@@ -30,11 +30,10 @@ static void image_names(struct ctx *ctx, struct cri *c, struct cri_container *k,
 			const char **ret_name, const char **ret_ref)
 {
 	struct cri_image i;
-	json_t *spec _cleanup_json_ = NULL;
 	const char *tag = NULL, *digest = NULL;
 
 	*ret_name = *ret_ref = k->image_ref;
-	if (cri_image_resolve(ctx, c->images, k->image_ref, &i, &spec, NULL) < 0)
+	if (cri_image_resolve(ctx, c->images, k->image_ref, &i, NULL, NULL) < 0)
 		return;
 	for (const char *const *p = i.references; *p; p++) {
 		if (has_prefix_digest(*p))
