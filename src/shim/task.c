@@ -613,11 +613,11 @@ static int task_close_io(struct rpc_call *call, const void *r, struct err *err)
 static int task_shutdown(struct rpc_call *call, const void *r, struct err *err)
 {
 	struct shim *s = shim_of(call);
-	int e = send_empty(call, err);
 
-	if (e == 0 && !s->containers && !s->sandbox)
+	/* First: who has the answer may start another shim at the same place. */
+	if (!s->containers && !s->sandbox)
 		server_stop(s);
-	return e;
+	return send_empty(call, err);
 }
 
 static const struct rpc_method methods[] = {

@@ -178,6 +178,7 @@ int live_shims_each(struct live_shims *all, const char *ns,
 void live_shims_init(struct live_shims *all)
 {
 	pthread_mutex_init(&all->lock, NULL);
+	pthread_cond_init(&all->left, NULL);
 }
 
 void live_shims_quiesce(struct live_shims *all)
@@ -226,6 +227,7 @@ void live_shims_destroy(struct live_shims *all)
 {
 	atomic_store(&all->stopped, true);
 	live_shims_disconnect(all); /* after a start that failed there may be some */
+	pthread_cond_destroy(&all->left);
 	pthread_mutex_destroy(&all->lock);
 }
 
@@ -282,6 +284,35 @@ bool live_shim_end(struct live_shim *s)
 	int ready = LIVE_READY;
 
 	return atomic_compare_exchange_strong(&s->state, &ready, LIVE_ENDING);
+}
+
+void live_shim_leaving(struct live_shim *s, bool leaving)
+{
+	MUTEX_GUARD(&s->all->lock);
+
+	s->leaving = leaving;
+	if (leaving) {
+		s->all->n_leaving++;
+	} else {
+		s->all->n_leaving--;
+		pthread_cond_broadcast(&s->all->left);
+	}
+}
+
+static bool is_awaited(const struct live_shim *s)
+{
+	for (const struct live_shim *o = s->all->n_leaving ? s->all->newest : NULL; o; o = o->older)
+		if (o->leaving && streq(o->id, s->id) && streq(o->ns, s->ns))
+			return true;
+	return false;
+}
+
+void live_shim_wait_turn(struct live_shim *s)
+{
+	MUTEX_GUARD(&s->all->lock);
+
+	while (is_awaited(s))
+		pthread_cond_wait(&s->all->left, &s->all->lock);
 }
 
 void live_shim_clear(struct ctx *ctx, struct live_shim *s, const struct bundle *b, bool deletes,

@@ -26,6 +26,7 @@ struct live_shim {
 	atomic_int refs;
 	atomic_int state;
 	atomic_bool closed; /* the connection has ended */
+	bool leaving;	    /* was told to go and has not answered yet, under the lock */
 	char *ns, *id;
 	char *binary;  /* "" when unknown */
 	char *address; /* with its protocol; "" until it is known */
@@ -42,6 +43,8 @@ struct live_shims {
 	/* Cleans up after a shim that is gone, and removes it. Blocks. */
 	void (*bury)(struct ctx *ctx, struct live_shim *s);
 	pthread_mutex_t lock;
+	pthread_cond_t left; /* one is not leaving any more */
+	size_t n_leaving;
 	struct live_shim *buckets[LIVE_SHIM_BUCKETS];
 	struct live_shim *newest; /* also of those that left the table and have references */
 	struct live_shim *dead;	  /* that have none: the loop's to free */
@@ -87,6 +90,12 @@ int live_shim_reload(struct arena *a, struct live_shim *s, const struct bundle *
 void live_shim_ready(struct live_shim *s);
 /* READY becomes ENDING: nobody else ends it, and its death is expected. */
 bool live_shim_end(struct live_shim *s);
+
+/* Around the call that tells it to go, which nobody waits for ... */
+void live_shim_leaving(struct live_shim *s, bool leaving);
+/* ... but who starts a shim of the same name: that would be led to a socket that is about to go. As
+ * long as the call may take at most. */
+void live_shim_wait_turn(struct live_shim *s);
 
 /* Runs `shim delete` (where @deletes, and the binary is known) and removes the bundle; what fails
  * is logged. */

@@ -304,10 +304,12 @@ static int call_create(struct ctx *ctx, struct live_shim *t, const struct runtim
 
 static void shutdown_done(void *arg, const uint8_t *resp, size_t n, const struct err *err)
 {
+	live_shim_leaving(arg, false);
 	live_shim_unref(arg); /* the last reference closes the connection */
 }
 
-/* Tells the shim that it may go; it does when it has no other containers. Nobody waits for it. The
+/* Tells the shim that it may go; it does when it has no other containers. Nobody waits for it but
+ * the next of this name. The
  * shim of a sandbox goes with that, unless the sandbox is gone already. */
 static void task_shutdown(struct ctx *ctx, struct live_shim *t)
 {
@@ -316,9 +318,10 @@ static void task_shutdown(struct ctx *ctx, struct live_shim *t)
 		return;
 	req.id = t->id;
 	live_shim_ref(t);
+	live_shim_leaving(t, true);
 	if (rpc_call_async(t->client, t->ns, service_name(t), "Shutdown", &req.base,
 			   t->all->o.shutdown_timeout_ns, shutdown_done, t, NULL, NULL) < 0)
-		live_shim_unref(t);
+		shutdown_done(t, NULL, 0, NULL);
 }
 
 /* Undoes a creation that failed on the way. */
@@ -370,6 +373,7 @@ static int task_shim(struct ctx *ctx, struct live_shim *t, const struct containe
 	else if (r == 0)
 		r = shim_log_open(o->loop, ctx->arena, b, &t->log, err);
 	if (r == 0 && !joins) {
+		live_shim_wait_turn(t);
 		r = shim_start(ctx, o, b, t->ns, t->id, binary, options, &addr, err);
 		*ret_started = r == 0;
 	}

@@ -12,6 +12,7 @@
  *   empty        knows no task when it is asked for its state
  *   slow         never answers Stats
  *   busy         never answers Shutdown
+ *   gate         answers Shutdown when there is a file "gate"
  * Kill ends the process on the spot. It goes by itself after a minute. */
 #include <errno.h>
 #include <fcntl.h>
@@ -51,6 +52,15 @@ static void note(const char *what)
 static void end(void *arg)
 {
 	_exit(0);
+}
+
+static void gate_wait(void)
+{
+	char path[256];
+	snprintf(path, sizeof(path), "%s/gate", dir);
+	/* As long as the test is there. */
+	while (access(path, F_OK) < 0 && access(dir, F_OK) == 0)
+		usleep(1000);
 }
 
 /* The two versions differ in their names only. */
@@ -119,6 +129,8 @@ static void end(void *arg)
 		note("shutdown");                                                                  \
 		if (is("busy"))                                                                    \
 			return rpc_defer(call);                                                    \
+		if (is("gate"))                                                                    \
+			gate_wait();                                                               \
 		if (loop_add_timer(loop, time_mono() + 20 * NSEC_PER_MSEC, end, NULL, NULL) < 0)   \
 			_exit(1);                                                                  \
 		return rpc_send(call, &r.base, err);                                               \

@@ -638,6 +638,32 @@ static void metrics_do_not_wait_for_a_shim_that_does_not_answer(void **state)
 	assert_int_equal(n, 0);
 }
 
+/* It would be led to the socket of the one that goes. */
+static void shim_is_started_when_the_last_of_its_name_has_been_told_to_go(void **state)
+{
+	struct rfix *rf = *state;
+	struct racer c = {.rf = rf};
+	struct runtime_exit x;
+	pthread_t t;
+	uint32_t pid;
+	setenv("FAKE_SHIM", "gate", 1);
+	assert_ok(create(rf, "c1", &pid));
+	assert_ok(runtime_delete(&rf->ctx, rf->rt, "c1", &x, &rf->err));
+	assert_int_equal(pthread_create(&t, NULL, race, &c), 0);
+	/* Another's does not wait. */
+	container_put(rf, "c2", getenv("FAKE_SHIM_BINARY"));
+	assert_ok(create(rf, "c2", &pid));
+	usleep(200 * 1000);
+	assert_int_equal(log_count(rf, "start c1"), 1);
+	assert_int_equal(
+		file_write(AT_FDCWD, arena_printf(rf->arena, "%s/gate", rf->dir), "", 0, 0600), 0);
+	pthread_join(t, NULL);
+	assert_int_equal(c.r, 0);
+	assert_int_equal(log_count(rf, "start c1"), 2);
+	task_end(rf, "c1");
+	task_end(rf, "c2");
+}
+
 /* Nor does its end: the sanitizer would see what is left. */
 static void daemon_ends_while_a_shim_is_told_to_go(void **state)
 {
@@ -711,6 +737,7 @@ int main(void)
 		T(next_daemon_removes_a_shim_without_a_task),
 		T(metrics_are_of_all_namespaces),
 		T(metrics_do_not_wait_for_a_shim_that_does_not_answer),
+		T(shim_is_started_when_the_last_of_its_name_has_been_told_to_go),
 		T(daemon_ends_while_a_shim_is_told_to_go),
 		T(next_daemon_buries_what_has_died_meanwhile),
 		T(next_daemon_does_not_wait_for_ever),

@@ -341,6 +341,8 @@ static int teardown(void **state)
 	if (f->shim) {
 		REQUEST(ShutdownRequest, SHUTDOWN_REQUEST, req);
 		call(f, "Shutdown", &req.base, EMPTY);
+		/* Where it was another may begin, as soon as it has answered. */
+		assert_int_equal(access(f->socket, F_OK), -1);
 	}
 	rpc_client_free(f->client);
 	while (f->shim && waitpid(f->shim, &status, WNOHANG) == 0)
