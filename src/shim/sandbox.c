@@ -176,7 +176,7 @@ static void waiter_answer(struct sandbox_waiter *w, const struct err *failure)
 /* Those that @which says, in their order. */
 static void waiters_answer(struct sandbox *b, bool also_waits, const struct err *failure)
 {
-	struct sandbox_waiter **p = &b->waiters;
+	struct sandbox_waiter **p = &b->waiters, *now = NULL, **end = &now;
 	bool down = false;
 
 	while (*p) {
@@ -187,12 +187,21 @@ static void waiters_answer(struct sandbox *b, bool also_waits, const struct err 
 			continue;
 		}
 		*p = w->next;
+		*end = w;
+		end = &w->next;
+		*end = NULL;
 		down = down || w->shutdown;
+	}
+	/* First: who has the answer may start another shim at the same place. */
+	if (down)
+		server_stop(b->shim);
+	while (now) {
+		struct sandbox_waiter *w = now;
+
+		now = w->next;
 		waiter_answer(w, w->shutdown ? NULL : failure);
 		free(w);
 	}
-	if (down)
-		server_stop(b->shim);
 }
 
 static bool containers_live(const struct shim *s)

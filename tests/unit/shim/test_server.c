@@ -840,6 +840,8 @@ static void sandbox_end(struct fixture *f)
 
 	SANDBOX(ShutdownSandboxRequest, SHUTDOWN_SANDBOX_REQUEST, req);
 	sandbox_call(f, 0, "ShutdownSandbox", &req.base, &SANDBOX_DESC(shutdown_sandbox_response));
+	/* As soon as it has answered. */
+	assert_int_equal(access(f->socket, F_OK), -1);
 	while (waitpid(f->shim, &status, WNOHANG) == 0)
 		loop_run_once(f->loop, 10);
 	assert_int_equal(status, 0);
