@@ -30,7 +30,7 @@
 #define FRONT_CONNECTIONS_MAX 256  /* unless said otherwise; more are closed at once */
 #define FRONT_REQUESTS_MAX 64	   /* without an answer yet; more are answered 503 by themselves */
 #define FRONT_HEAD_MAX (32u << 10) /* request line and headers; more: 431 or 414 */
-#define FRONT_BODY_MAX (64u << 10) /* of a request; more: 413. It must be UTF-8 */
+#define FRONT_BODY_MAX (64u << 10) /* of a request; more: 413. UTF-8 without NUL, else: 400 */
 #define FRONT_REPLY_HEAD_MAX (16u << 10)
 #define FRONT_REPLY_MAX (64u << 20) /* of front_reply(); streams have no limit */
 #define FRONT_TLS_MAX (256u << 10)  /* of a file with certificates or a key */

@@ -100,6 +100,9 @@ static enum MHD_Result ask(struct http_request *q, const char *url, const char *
 
 	if (q->too_large)
 		return refuse(q->connection, MHD_HTTP_CONTENT_TOO_LARGE);
+	/* The daemon takes no message with a NUL, and would take this process for broken. */
+	if (q->body.len > 0 && memchr(q->body.data, 0, q->body.len))
+		return refuse(q->connection, MHD_HTTP_BAD_REQUEST);
 	q->id = ++f->last_id;
 	m = request_message(q, url, method);
 	if (!m) {

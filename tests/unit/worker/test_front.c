@@ -341,6 +341,30 @@ static void a_process_that_dies_is_started_again(void **state)
 	assert_true(f->warnings > 0);
 }
 
+static void requests_with_nul_cost_nobody_else_anything(void **state)
+{
+	static const char whole[] = HEAD("POST /hello") "Content-Length: 3\r\n\r\na\0b",
+			  chunked[] = HEAD("POST /hello") "Transfer-Encoding: chunked\r\n\r\n"
+							  "3\r\na\0b\r\n0\r\n\r\n";
+	struct fixture *f = *state;
+	pid_t pid = worker_pid();
+
+	for (int i = 0; i < 2; i++) {
+		_cleanup_close_ int fd = dial(f, 0);
+		_cleanup_free_ char *a = NULL;
+		size_t n;
+
+		assert_int_equal(i ? fd_write_full(fd, chunked, sizeof(chunked) - 1)
+				   : fd_write_full(fd, whole, sizeof(whole) - 1),
+				 0);
+		a = read_end(fd, &n);
+		assert_non_null(str_skip(a, "HTTP/1.1 400 "));
+	}
+	expect(f, HEAD("GET /hello?a%00=b%00") "\r\n", "200", "GET /hello \n");
+	assert_int_equal(worker_pid(), pid);
+	assert_int_equal(f->warnings, 0);
+}
+
 /* ---- TLS ---- */
 
 static gnutls_session_t tls_dial(int fd, gnutls_certificate_credentials_t cred, const char *alpn,
@@ -529,6 +553,7 @@ int main(void)
 		T(requests_without_a_handler_are_refused),
 		T(large_and_strange_requests_are_refused),
 		T(large_replies_arrive_whole),
+		T(requests_with_nul_cost_nobody_else_anything),
 		T(replies_come_in_pieces),
 		T(upgraded_connections_are_relayed),
 		T(a_process_that_dies_is_started_again),
