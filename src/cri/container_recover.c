@@ -129,12 +129,15 @@ int cri_recover_containers(struct ctx *ctx, struct cri *c, struct err *err)
 		return r;
 	for (size_t i = 0; i < n; i++) {
 		_cleanup_container_ struct cri_container *k = NULL;
+		struct ctx part = cri_recover_part(ctx);
 		struct err own = ERR_INIT;
 		if (!metadata(&v[i]))
 			continue;
-		r = recover(ctx, c, &v[i], &k, &own);
+		r = recover(&part, c, &v[i], &k, &own);
 		if (r == 0)
-			r = settle(ctx, c, k, &own);
+			r = settle(&part, c, k, &own);
+		if (ctx_check(ctx, err) < 0)
+			return -ERR_CANCELED;
 		if (r < 0)
 			log_error("container %s: recover it: %s", v[i].id, own.text);
 	}

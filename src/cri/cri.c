@@ -85,9 +85,17 @@ int cri_recover(struct ctx *ctx, struct cri *c, struct err *err)
 		r = cri_recover_pods(ctx, c, err);
 	if (r == 0)
 		r = cri_recover_containers(ctx, c, err);
+	if (r == 0)
+		r = ctx_check(ctx, err);
 	if (r == 0 && c->nri)
 		r = nri_start(c->nri, c, err);
 	return r;
+}
+
+void cri_interrupt(struct cri *c)
+{
+	if (!c->ready && c->nri)
+		nri_stop(c->nri);
 }
 
 void cri_set_ready(struct cri *c)

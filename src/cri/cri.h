@@ -52,11 +52,18 @@ struct cri_options {
 
 /* Makes what does not need the loop. */
 int cri_new(const struct cri_options *o, struct cri **ret, struct err *err) _must_check_;
-/* Finds pods and containers of an earlier daemon again. Blocks; the loop must run. */
+/* Finds pods and containers of an earlier daemon again. Blocks; the loop must run, and tasks must
+ * be within reach: what is not is taken for gone.
+ *
+ * -ERR_CANCELED  @ctx was canceled: the rest was not looked at */
 int cri_recover(struct ctx *ctx, struct cri *c, struct err *err) _must_check_;
 /* Until it is set every call but Version answers Unavailable. */
 void cri_set_ready(struct cri *c);
-/* Before the pool ends: streams and event streams are finished, background work stops. */
+/* Once cri_recover()'s context was canceled: ends what it waits for besides. Fine when it is over.
+ */
+void cri_interrupt(struct cri *c);
+/* Before the pool ends, and after cri_recover(): streams and event streams are finished, background
+ * work stops. */
 void cri_stop(struct cri *c);
 /* After the pool and the loop. Containers go on running. */
 void cri_free(struct cri *c);

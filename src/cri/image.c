@@ -440,6 +440,7 @@ int cri_images_load(struct ctx *ctx, struct cri_images *i, struct err *err)
 		    cri_image_adopt(&one, i->c, &v[k], &own) < 0)
 			log_error("image %s: %s", v[k].name, own.text);
 		arena_reset(a);
+		r = ctx_check(ctx, err);
 	}
 	return r;
 }

@@ -184,7 +184,10 @@ int cri_pod_save(struct ctx *ctx, struct cri *c, struct cri_pod *p, struct err *
 int cri_info_entry(struct arena *a, json_t *j, void *ret_entries, size_t *ret_n,
 		   struct err *err) _must_check_;
 
-/* Recovery, in this order. */
+/* Recovery, in this order; a canceled context ends it. Each pod and each container has a part of
+ * the context, with a limit of time: a shim that does not answer must not keep all of them waiting.
+ */
+struct ctx cri_recover_part(const struct ctx *ctx);
 int cri_recover_pods(struct ctx *ctx, struct cri *c, struct err *err) _must_check_;
 int cri_recover_containers(struct ctx *ctx, struct cri *c, struct err *err) _must_check_;
 /* Removes directories below <root>/<kind> and <state>/<kind> that no object of @t has. */

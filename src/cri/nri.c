@@ -320,6 +320,12 @@ static void launch_one(struct nri *n, const char *dir, const char *file)
 	nri_plugin_unref(p);
 }
 
+static bool is_stopping(struct nri *n)
+{
+	MUTEX_GUARD(&n->lock);
+	return n->stopping;
+}
+
 static void launch_all(struct nri *n)
 {
 	struct dirent **v = NULL;
@@ -333,7 +339,8 @@ static void launch_all(struct nri *n)
 		char *path = a ? path_join(a, n->o.plugin_path, v[i]->d_name) : NULL;
 		struct stat st;
 
-		if (path && stat(path, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 0111))
+		if (path && !is_stopping(n) && stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+		    (st.st_mode & 0111))
 			launch_one(n, n->o.plugin_path, v[i]->d_name);
 		free(v[i]);
 	}
@@ -445,7 +452,7 @@ int nri_start(struct nri *n, struct cri *c, struct err *err)
 {
 	n->c = c;
 	launch_all(n);
-	if (n->o.disable_connections || str_empty(n->o.socket_path))
+	if (n->o.disable_connections || str_empty(n->o.socket_path) || is_stopping(n))
 		return 0;
 	/* Another daemon may have the socket: pods are run all the same. */
 	struct err own = ERR_INIT;

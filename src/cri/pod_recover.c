@@ -15,6 +15,8 @@
 #include "cri/podsandbox.h"
 #include "cri/task.h"
 
+#define LOAD_NS (10 * NSEC_PER_SEC) /* as containerd's */
+
 static const struct any *extension(const struct any_entry *v, size_t n, const char *key)
 {
 	for (size_t i = 0; i < n; i++)
@@ -68,7 +70,7 @@ static void find_state(struct ctx *ctx, struct cri *c, struct cri_pod *p)
 			p->pid = s.pid;
 		}
 	}
-	if (r < 0 && r != -ERR_NOT_FOUND)
+	if (r < 0 && r != -ERR_NOT_FOUND && r != -ERR_CANCELED)
 		log_warn("pod %s: its sandbox's state: %s", p->o.id, err.text);
 }
 
@@ -92,16 +94,25 @@ static int recover(struct ctx *ctx, struct cri *c, const struct any *metadata,
 	return r;
 }
 
+struct ctx cri_recover_part(const struct ctx *ctx)
+{
+	struct ctx part = ctx_part(ctx, ctx->arena);
+
+	part.deadline = time_mono() + LOAD_NS;
+	return part;
+}
+
 /* One that is there already is no trouble: the second list has it, too. */
 static void recover_one(struct ctx *ctx, struct cri *c, const char *id, const struct any *metadata,
 			struct timespec created)
 {
 	_cleanup_pod_ struct cri_pod *known = NULL;
+	struct ctx own = cri_recover_part(ctx);
 	struct err err = ERR_INIT;
 
 	if (!metadata || cri_table_get(c->pods, id, &known, NULL) == 0)
 		return;
-	if (recover(ctx, c, metadata, created, &err) < 0)
+	if (recover(&own, c, metadata, created, &err) < 0)
 		log_error("pod %s: it is not known any more: %s", id, err.text);
 }
 
@@ -140,15 +151,18 @@ int cri_recover_pods(struct ctx *ctx, struct cri *c, struct err *err)
 		r = container_list(ctx, c->o.db, NULL, &k, &m, err);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n && ctx_check(ctx, NULL) == 0; i++)
 		recover_one(ctx, c, s[i].id,
 			    extension(s[i].extensions, s[i].n_extensions, CRI_EXT_SANDBOX),
 			    s[i].created_at);
-	for (size_t i = 0; i < m; i++)
+	for (size_t i = 0; i < m && ctx_check(ctx, NULL) == 0; i++)
 		recover_one(
 			ctx, c, k[i].id,
 			extension(k[i].extensions, k[i].n_extensions, CRI_EXT_SANDBOX_CONTAINER),
 			k[i].created_at);
+	r = ctx_check(ctx, err);
+	if (r < 0)
+		return r;
 	cri_recover_dirs(ctx, c, "sandboxes", c->pods);
 	return 0;
 }

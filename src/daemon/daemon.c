@@ -143,6 +143,13 @@ static void *finish(void *arg)
 	servers_stop(d);
 	if (d->restart)
 		restart_monitor_stop(d->restart);
+	/* It may still look for pods: without connections to their shims it would take containers
+	 * for gone that run on. */
+	atomic_store(&d->recovery.canceled, true);
+	if (d->cri)
+		cri_interrupt(d->cri);
+	pthread_join(d->starter, NULL);
+	d->joined = true;
 	if (d->cri)
 		cri_stop(d->cri);
 	pool_free(d->pool);
@@ -265,14 +272,15 @@ static int no_server(struct daemon *d)
 /* Other clients are served meanwhile; a kubelet is told to come again. */
 static void recover_pods(struct daemon *d)
 {
-	struct ctx ctx = {.arena = arena_new(0), .ns = "", .lease = ""};
+	struct ctx *ctx = &d->recovery;
 	struct err err = ERR_INIT;
-	int r = ctx.arena ? cri_recover(&ctx, d->cri, &err) : err_nomem(&err);
-	if (r < 0)
-		log_error("CRI: recover pods and containers: %s", err.text);
-	else
+	ctx->arena = arena_new(0);
+	int r = ctx->arena ? cri_recover(ctx, d->cri, &err) : err_nomem(&err);
+	if (r == 0)
 		cri_set_ready(d->cri);
-	arena_free(ctx.arena);
+	else if (r != -ERR_CANCELED)
+		log_error("CRI: recover pods and containers: %s", err.text);
+	arena_free(ctx->arena);
 }
 
 static void *start_plugins(void *arg)
@@ -366,7 +374,11 @@ static void teardown(struct daemon *d)
 
 int daemon_run(const struct config *config, struct err *err)
 {
-	struct daemon d = {.config = config, .grpc_fd = -1, .ttrpc_fd = -1, .tcp_fd = -1};
+	struct daemon d = {.config = config,
+			   .grpc_fd = -1,
+			   .ttrpc_fd = -1,
+			   .tcp_fd = -1,
+			   .recovery = {.ns = "", .lease = ""}};
 	log_info("starting containerd, version %s, revision %s", VERSION, REVISION);
 	umask(0022);
 	int r = make_dirs(config, err);
@@ -391,7 +403,8 @@ int daemon_run(const struct config *config, struct err *err)
 		return err_errno(err, r, "start a thread");
 	}
 	r = loop_run(d.loop);
-	pthread_join(d.starter, NULL);
+	if (!d.joined)
+		pthread_join(d.starter, NULL);
 	/* What the end of connections has still posted. */
 	for (int i = 0; i < LAST_ROUNDS; i++)
 		(void)!loop_run_once(d.loop, 0);

@@ -70,6 +70,8 @@ struct daemon {
 	} sockets[4];
 	size_t n_sockets;
 	pthread_t starter;
+	bool joined;	     /* the starter has been waited for */
+	struct ctx recovery; /* of the starter, while it finds the pods of an earlier daemon */
 	struct err start_err;
 };
 
