@@ -288,17 +288,16 @@ static void *start_plugins(void *arg)
 	struct daemon *d = arg;
 	int64_t began = time_mono();
 	char took[40];
+	struct plugin_set *plugins;
 	int r = plugins_start(plugin_table, plugin_table_n, d->config, d, plugin_proxy_init,
-			      &d->plugins, &d->start_err);
+			      &plugins, &d->start_err);
+	d->plugins = plugins;
 	if (r == 0 && d->grpc_fd < 0)
 		r = no_server(d);
 	if (r < 0) {
-		/* Those that had been started are gone. */
-		d->services.runtime = NULL;
-		d->shim_sandboxes = NULL;
-		d->restart = NULL;
-		d->cri = NULL;
-		loop_post(d->loop, start_failed, d);
+		/* The loop has connections to shims by now: an end like any other. */
+		if (loop_post(d->loop, start_failed, d) < 0)
+			loop_stop(d->loop);
 		return NULL;
 	}
 	if (loop_post(d->loop, serve, d) < 0) {

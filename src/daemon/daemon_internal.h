@@ -32,7 +32,7 @@ struct daemon {
 	const struct config *config;
 	struct loop *loop; /* main's thread */
 	struct pool *pool;
-	struct plugin_set *plugins; /* NULL until all are started */
+	struct plugin_set *plugins; /* NULL while they are being started */
 	struct services services;
 	struct restart_monitor *restart; /* NULL = there is none */
 	json_t *blockio;		 /* classes of block I/O; NULL = not enabled */

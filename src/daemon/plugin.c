@@ -420,6 +420,7 @@ int plugins_start(const struct plugin *table, size_t n, const struct config *con
 	struct graph g = {.set = set};
 	int r = 0;
 
+	*ret = set;
 	if (!set)
 		return err_nomem(err);
 	set->config = config;
@@ -435,12 +436,7 @@ int plugins_start(const struct plugin *table, size_t n, const struct config *con
 		set->states = arena_new_array(set->arena, struct plugin_state, g.n + 1);
 		r = set->states ? start_all(set, &g, err) : err_nomem(err);
 	}
-	if (r < 0) {
-		plugins_stop(set);
-		return r;
-	}
-	*ret = set;
-	return 0;
+	return r;
 }
 
 /* Look-up */

@@ -91,8 +91,12 @@ const struct plugin *plugin_find(const struct plugin *table, size_t n, const cha
  * @proxy_init  starts a plugin of proxy_plugins (see plugin_proxy_config()); NULL = they are
  * skipped
  *
- * -ERR_NOT_FOUND  "required plugin [..] not included"; any other: what made a required plugin fail.
- * Those that were started have been stopped then. */
+ * @ret  also after a failure, with those that were started until then, which what runs meanwhile
+ * (the loop, the pool) may still use: the caller stops them as at any other end. NULL when there
+ *       are none
+ *
+ * -ERR_NOT_FOUND  "required plugin [..] not included"; any other: what made a required plugin fail
+ */
 int plugins_start(const struct plugin *table, size_t n, const struct config *config, void *daemon,
 		  plugin_init_fn *proxy_init, struct plugin_set **ret,
 		  struct err *err) _must_check_;

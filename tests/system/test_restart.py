@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon goes and comes back, orderly or not: containers run on, and what was stored is there."""
+import contextlib
 import json
-import signal
 import os
+import signal
+import threading
 
 import pytest
 
@@ -133,3 +135,54 @@ def test_socket_of_a_dead_daemon_is_taken_over(daemon, ctr):
     assert daemon.address.exists()
     daemon.start()
     assert ctr("version").returncode == 0
+
+
+class Logs:
+    """Shims that have much to tell: the daemon is always about to read it."""
+
+    def __init__(self, daemon):
+        self.files = [os.open(f, os.O_RDWR | os.O_NONBLOCK) for f in daemon.state.glob("io.containerd.runtime.v2.task/default/*/log")]
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.work)
+        self.thread.start()
+
+    def work(self):
+        while not self.over.wait(0.001):
+            for f in self.files:
+                with contextlib.suppress(BlockingIOError):
+                    os.write(f, b"x\n")
+
+    def close(self):
+        self.over.set()
+        self.thread.join()
+        for f in self.files:
+            os.close(f)
+
+
+@pytest.mark.parametrize("more", ["required_plugins = ['io.containerd.server.v1.debug']\n", "[plugins.'io.containerd.server.v1.grpc']\naddress = ''\n"],
+                         ids=["required", "server"])
+def test_start_that_fails_late_leaves_tasks_alone(daemon, ctr, image, name, more):
+    """It is connected to their shims by then, and lets go of them like at any other end."""
+    names = [f"{name}-{i}" for i in range(4)]
+    for n in names:
+        ctr("run", "-d", image, n, "sleep", "1000")
+    before = {n: task(ctr, n) for n in names}
+    daemon.stop()
+    text = daemon.config.read_text()
+    first, _, rest = text.partition("\n")
+    daemon.config.write_text(f"{first}\n{rest.rstrip()}\n{more}" if more.startswith("[") else f"{first}\n{more}{rest}")
+    logs = Logs(daemon)
+    try:
+        for _ in range(8):
+            with pytest.raises(AssertionError, match="ended with 1 instead of starting"):
+                daemon.start(*(["--address", ""] if more.startswith("[") else []))
+            daemon.check_reports()
+    finally:
+        logs.close()
+        daemon.config.write_text(text)
+    daemon.start()
+    assert {n: task(ctr, n) for n in names} == before
+    for n in names:
+        assert ctr.out("tasks", "exec", "--exec-id", "e", n, "echo", "hello") == "hello\n"
+        ctr("tasks", "rm", "-f", n)
+        ctr("containers", "rm", n)

@@ -159,7 +159,7 @@ static void cycle_is_an_error(void **state)
 
 	(void)state;
 	assert_int_equal(plugins_start(table, 2, config, NULL, NULL, &set, &err), -ERR_INTERNAL);
-	assert_null(set);
+	plugins_stop(set);
 	assert_string_equal(events, "");
 }
 
@@ -236,6 +236,8 @@ static void required_plugins_must_start(void **state)
 	assert_true(plugins_start(table, ARRAY_LEN(table), config, NULL, NULL, &set, &err) < 0);
 	assert_true(
 		str_has_prefix(err.text, "load required plugin io.containerd.t.v1.fails: no luck"));
+	assert_string_equal(events, "+ok !fails ");
+	plugins_stop(set);
 	assert_string_equal(events, "+ok !fails -ok ");
 	configure("version = 4\nrequired_plugins = ['io.containerd.t.v1.x', "
 		  "'io.containerd.t.v1.ok', 'io.y']\n");
@@ -243,7 +245,7 @@ static void required_plugins_must_start(void **state)
 			 -ERR_NOT_FOUND);
 	assert_string_equal(err.text,
 			    "required plugin [io.containerd.t.v1.x io.y] not included: not found");
-	assert_null(set);
+	plugins_stop(set);
 }
 
 static void proxies_join_their_type(void **state)
@@ -280,6 +282,7 @@ static void proxies_join_their_type(void **state)
 	configure("version = 4\n[proxy_plugins.native]\ntype = 'snapshot'\n");
 	assert_int_equal(plugins_start(table, ARRAY_LEN(table), config, NULL, NULL, &set, &err),
 			 -ERR_ALREADY_EXISTS);
+	plugins_stop(set);
 }
 
 static int init_reads_config(struct plugin_init *in, struct err *err)
