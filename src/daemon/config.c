@@ -471,16 +471,17 @@ static int apply_flags(struct config *c, struct toml_value *tree, const struct c
 	struct toml_value *debug;
 	int r = 0;
 
-	if (flags->root)
+	if (!str_empty(flags->root))
 		r = set_string(c, tree, "root", absolute_path(c->arena, flags->root), err);
-	if (r == 0 && flags->state)
+	if (r == 0 && !str_empty(flags->state))
 		r = set_string(c, tree, "state", absolute_path(c->arena, flags->state), err);
-	if (r == 0 && flags->log_level) {
+	if (r == 0 && !str_empty(flags->log_level)) {
 		r = get_or_make(c, tree, "debug", &debug, err);
 		if (r == 0)
 			r = set_string(c, debug, "level", flags->log_level, err);
 	}
-	return r == 0 && flags->address ? apply_address(c, tree, flags->address, err) : r;
+	return r == 0 && !str_empty(flags->address) ? apply_address(c, tree, flags->address, err)
+						    : r;
 }
 
 /* The whole tree */

@@ -32,7 +32,7 @@ struct config {
 	size_t warnings_n, warnings_cap;
 };
 
-/* Values from the command line, which win over files; NULL = not given. */
+/* Values from the command line, which win over files; NULL or "" = not given. */
 struct config_flags {
 	const char *address, *root, *state, *log_level;
 };

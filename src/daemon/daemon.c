@@ -227,7 +227,8 @@ static void on_signal(int signo, void *arg)
 static void on_usr1(int signo, void *arg)
 {
 	struct daemon *d = arg;
-	log_info("%zu worker threads", d->pool ? pool_size(d->pool) : 0);
+	/* At the end the pool is somebody else's to free. */
+	log_info("%zu worker threads", d->stopping ? 0 : pool_size(d->pool));
 	trace_flush();
 }
 

@@ -83,6 +83,15 @@ static void options_reach_the_daemon(void **state)
 		strstr(output, "root=/var/lib/containerd state=/run/containerd level=info "));
 }
 
+static void empty_options_are_not_given(void **state)
+{
+	(void)state;
+	write_config("version = 4\nroot = '/r'\nstate = '/s'\n[debug]\nlevel = 'debug'\n"
+		     "[plugins.'io.containerd.server.v1.grpc']\naddress = '/a.sock'\n");
+	assert_int_equal(run("-c c.toml --root '' --state= --address '' -l ''"), 0);
+	assert_non_null(strstr(output, "root=/r state=/s level=debug grpc=/a.sock "));
+}
+
 static void failures_are_told_and_exit_with_1(void **state)
 {
 	(void)state;
@@ -141,6 +150,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(version_names_package_version_and_revision, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(options_reach_the_daemon, setup, teardown),
+		cmocka_unit_test_setup_teardown(empty_options_are_not_given, setup, teardown),
 		cmocka_unit_test_setup_teardown(failures_are_told_and_exit_with_1, setup, teardown),
 		cmocka_unit_test_setup_teardown(config_dump_tolerates_a_missing_file, setup,
 						teardown),
