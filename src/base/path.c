@@ -26,6 +26,14 @@ char *path_join(struct arena *a, const char *x, const char *y)
 		  : arena_strndup(a, n ? x : "/", n ? n : 1);
 }
 
+const char *path_absolute(struct arena *a, const char *p)
+{
+	char cwd[PATH_MAX];
+	if (*p == '/')
+		return p;
+	return getcwd(cwd, sizeof(cwd)) ? path_join(a, cwd, p) : NULL;
+}
+
 const char *path_base(const char *p)
 {
 	const char *slash = strrchr(p, '/');

@@ -10,6 +10,9 @@
 
 /* Joins with exactly one "/" between; @b absolute is appended all the same. NULL = no memory. */
 char *path_join(struct arena *a, const char *x, const char *y);
+/* @p itself, or below the working directory when it is relative. NULL = no memory, or no such
+ * directory. */
+const char *path_absolute(struct arena *a, const char *p);
 /* Last component, in place ("" for "/"). */
 const char *path_base(const char *p);
 /* All but the last component: "/" or "." where nothing is left. */

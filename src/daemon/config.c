@@ -8,7 +8,6 @@
 
 #include <fcntl.h>
 #include <glob.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -456,15 +455,6 @@ static int follow_address(struct config *c, struct toml_value *tree, struct err 
 	return r;
 }
 
-static const char *absolute_path(struct arena *a, const char *path)
-{
-	char cwd[PATH_MAX];
-
-	if (*path == '/')
-		return path;
-	return getcwd(cwd, sizeof(cwd)) ? path_join(a, cwd, path) : NULL;
-}
-
 static int apply_flags(struct config *c, struct toml_value *tree, const struct config_flags *flags,
 		       struct err *err)
 {
@@ -472,9 +462,9 @@ static int apply_flags(struct config *c, struct toml_value *tree, const struct c
 	int r = 0;
 
 	if (!str_empty(flags->root))
-		r = set_string(c, tree, "root", absolute_path(c->arena, flags->root), err);
+		r = set_string(c, tree, "root", path_absolute(c->arena, flags->root), err);
 	if (r == 0 && !str_empty(flags->state))
-		r = set_string(c, tree, "state", absolute_path(c->arena, flags->state), err);
+		r = set_string(c, tree, "state", path_absolute(c->arena, flags->state), err);
 	if (r == 0 && !str_empty(flags->log_level)) {
 		r = get_or_make(c, tree, "debug", &debug, err);
 		if (r == 0)

@@ -504,6 +504,14 @@ static const char *shim_socket_dir(struct arena *a, const char *configured)
 	return arena_printf(a, "/tmp/containerd-s-%u", (unsigned)geteuid());
 }
 
+/* Shims have working directories of their own. */
+static const char *shim_address(struct arena *a, const char *address)
+{
+	if (str_empty(address) || *address == '@')
+		return address;
+	return str_or(path_absolute(a, address), address);
+}
+
 /* What starts and reaches shims: tasks and sandboxes do it alike. */
 static struct runtime_options shim_options(const struct plugin_init *in)
 {
@@ -521,8 +529,8 @@ static struct runtime_options shim_options(const struct plugin_init *in)
 		.events = d->services.events,
 		.root = in->root,
 		.state = in->state,
-		.address = address,
-		.ttrpc_address = ttrpc,
+		.address = shim_address(in->arena, address),
+		.ttrpc_address = shim_address(in->arena, ttrpc),
 		.exe = d->exe,
 		.env = config_get_strings(in->arena, shim, "env"),
 		.socket_dir = shim_socket_dir(in->arena, config_get_string(shim, "socket_dir")),

@@ -137,6 +137,21 @@ def test_socket_of_a_dead_daemon_is_taken_over(daemon, ctr):
     assert ctr("version").returncode == 0
 
 
+def test_events_reach_a_daemon_with_a_relative_address(daemon, ctr, image, name):
+    daemon.stop()
+    daemon.start("--address", os.path.relpath(daemon.address))
+    events = Events(ctr, probe=f"{name.lower()}-")
+    try:
+        ctr("run", "-d", image, name, "true")
+        assert events.wait("/tasks/exit")["container_id"] == name
+    finally:
+        events.close()
+    until("the exit to be seen", lambda: task(ctr, name)[1] == "STOPPED")
+    ctr("tasks", "rm", name)
+    ctr("containers", "rm", name)
+    daemon.restart()
+
+
 class Logs:
     """Shims that have much to tell: the daemon is always about to read it."""
 
