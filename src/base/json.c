@@ -2,9 +2,31 @@
 /* JSON access: see json.h. */
 #include "base/json.h"
 
+/* Of brackets that are not in strings; of what is no JSON it may be anything. */
+static bool too_deep(const char *p, size_t n)
+{
+	size_t depth = 0;
+	bool quoted = false;
+
+	for (size_t i = 0; i < n; i++) {
+		if (p[i] == '"')
+			quoted = !quoted;
+		else if (quoted && p[i] == '\\')
+			i++;
+		else if (!quoted && (p[i] == '[' || p[i] == '{') && ++depth > JSON_DEPTH_MAX)
+			return true;
+		else if (!quoted && (p[i] == ']' || p[i] == '}') && depth > 0)
+			depth--;
+	}
+	return false;
+}
+
 int json_parse(const char *p, size_t n, json_t **ret, struct err *err)
 {
 	json_error_t e;
+	if (too_deep(p, n))
+		return err_set(err, ERR_INVALID_ARGUMENT,
+			       "JSON: maximum parsing depth of %d is exceeded", JSON_DEPTH_MAX);
 	json_t *j = json_loadb(p, n, 0, &e);
 	if (!j)
 		return err_set(err, ERR_INVALID_ARGUMENT, "JSON line %d, column %d: %s", e.line,

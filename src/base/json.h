@@ -10,8 +10,10 @@
 #include "base/err.h"
 #include "base/labels.h"
 
-/* Parses @n bytes (depth limited by jansson, size by the caller). -ERR_INVALID_ARGUMENT with line
- * and column. The caller decrefs. */
+/* Parses @n bytes (size limited by the caller). What is nested deeper than JSON_DEPTH_MAX is
+ * refused: jansson would read more, but copies and writes by recursion, which must fit on the stack
+ * of a pool thread. -ERR_INVALID_ARGUMENT with line and column. The caller decrefs. */
+#define JSON_DEPTH_MAX 256
 int json_parse(const char *p, size_t n, json_t **ret, struct err *err) _must_check_;
 
 /* Members of an object; absent or null gives the default, a wrong type is treated as absent. The
