@@ -716,7 +716,11 @@ int64_t config_get_duration(const struct toml_value *t, const char *path)
 
 const char *const *config_get_strings(struct arena *a, const struct toml_value *t, const char *path)
 {
-	const struct toml_value *v = get_typed(t, path, TOML_ARRAY);
+	return config_strings(a, get_typed(t, path, TOML_ARRAY));
+}
+
+const char *const *config_strings(struct arena *a, const struct toml_value *v)
+{
 	const char **out = arena_new_array(a, const char *, (v ? v->array.n : 0) + 1);
 	size_t n = 0;
 

@@ -70,6 +70,9 @@ int64_t config_get_duration(const struct toml_value *t, const char *path); /* ns
 const char *const *config_get_strings(struct arena *a, const struct toml_value *t,
 				      const char *path);
 
+/* The same of an array (NULL = an empty one). */
+const char *const *config_strings(struct arena *a, const struct toml_value *v);
+
 /* The keys outside of plugins. */
 extern const struct config_field config_fields[];
 

@@ -257,6 +257,11 @@ int plugin_metadata_bolt_init(struct plugin_init *in, struct err *err)
 	struct daemon *d = daemon_of(in);
 	void *content, *events;
 	struct db *db;
+	/* A word that is not understood must not mean that namespaces share. */
+	const char *policy = str_or(cfg_str(in, "content_sharing_policy"), "shared");
+	if (!streq(policy, "shared") && !streq(policy, "isolated"))
+		return err_set(err, ERR_INVALID_ARGUMENT,
+			       "content_sharing_policy: unknown policy: %s", policy);
 	int r = the_content(in, &content, err);
 	if (r == 0)
 		r = plugin_get(in->set, PLUGIN_TYPE("event.v1"), "exchange", &events, err);
@@ -269,7 +274,7 @@ int plugin_metadata_bolt_init(struct plugin_init *in, struct err *err)
 	struct db_options o = {
 		.path = path,
 		.no_sync = cfg_bool(in, "no_sync"),
-		.content_isolated = streq(cfg_str(in, "content_sharing_policy"), "isolated"),
+		.content_isolated = streq(policy, "isolated"),
 		.lock_timeout_ns = config_timeout(in->config, "io.containerd.timeout.bolt.open"),
 		.content = content,
 		.events = events};

@@ -17,6 +17,7 @@
 #include "version.h"
 
 #define SPEC_MAX (4u << 20)
+#define CGROUP_UNIFIED "/sys/fs/cgroup/cgroup.controllers" /* version 2 alone */
 
 static struct daemon *daemon_of(const struct plugin_init *in)
 {
@@ -77,6 +78,14 @@ static const char *const *strings(struct arena *a, const struct toml_value *t, c
 	return v ? v : none;
 }
 
+/* The same of the array itself, whose key may have dots. */
+static const char *const *list_of(struct arena *a, const struct toml_value *v)
+{
+	static const char *const none[] = {NULL};
+	const char *const *list = config_strings(a, v);
+	return list ? list : none;
+}
+
 /* Host of "https://host/..." or of "host". */
 static const char *host_of(struct arena *a, const char *url)
 {
@@ -106,6 +115,9 @@ static int registry(struct arena *a, const struct toml_value *t, struct cri_conf
 	       na = auths ? auths->table.n : 0, nh = headers ? headers->table.n : 0;
 
 	c->registry_config_path = config_get_string(t, "config_path");
+	if (nm > 0 && !str_empty(c->registry_config_path))
+		return err_set(err, ERR_INVALID_ARGUMENT,
+			       "registry.mirrors cannot be set beside registry.config_path");
 	c->mirrors = arena_new_array(a, struct cri_registry_mirror, nm + 1);
 	c->auths = arena_new_array(a, struct cri_registry_auth, nc + na + 1);
 	c->tls = arena_new_array(a, struct cri_registry_tls, nc + 1);
@@ -138,7 +150,7 @@ static int registry(struct arena *a, const struct toml_value *t, struct cri_conf
 	}
 	for (size_t i = 0; i < nh; i++)
 		c->headers[c->n_headers++] = (struct cri_registry_header){
-			headers->table.v[i].key, strings(a, headers, headers->table.v[i].key)};
+			headers->table.v[i].key, list_of(a, headers->table.v[i].value)};
 	return 0;
 }
 
@@ -212,6 +224,15 @@ static int handler(struct arena *a, const char *name, const struct toml_value *t
 	if (str_empty(h->type))
 		return err_set(err, ERR_INVALID_ARGUMENT, "runtime %s: runtime_type is not set",
 			       name);
+	/* Who may write to groups of version 1 may run programs outside of them. */
+	if (h->cgroup_writable && access(CGROUP_UNIFIED, F_OK) < 0)
+		return err_set(err, ERR_INVALID_ARGUMENT,
+			       "runtime %s: cgroup_writable is for cgroups of version 2 only",
+			       name);
+	if (!str_empty(h->io_type) && !streq(h->io_type, "fifo") && !streq(h->io_type, "streaming"))
+		return err_set(err, ERR_INVALID_ARGUMENT,
+			       "runtime %s: io_type is \"%s\", not fifo or streaming", name,
+			       h->io_type);
 	if (h->privileged_without_host_devices_all_devices_allowed &&
 	    !h->privileged_without_host_devices)
 		return err_set(err, ERR_INVALID_ARGUMENT,

@@ -48,6 +48,7 @@ FATAL = {
     "import of a directory": ('version = 3\nimports = ["DIR"]\n', ["is a directory"]),
     "no duration": ('version = 3\n[timeouts]\n"io.containerd.timeout.task.state" = "soon"\n', ["timeout.task.state", "`soon` is no duration"]),
     "required plugin": ('version = 3\nrequired_plugins = ["io.containerd.nope.v1.x"]\n', ["io.containerd.nope.v1.x"]),
+    "sharing policy": ('version = 3\n[plugins."io.containerd.metadata.v1.bolt"]\ncontent_sharing_policy = "isolate"\n', ["unknown policy: isolate"]),
     "noise": ("\0\1\2", ["c.toml: line 1"]),
 }
 
@@ -70,6 +71,24 @@ def test_plugin_that_does_not_exist_is_only_told(tmp_path):
     s = Start(tmp_path, 'version = 3\n[plugins."io.containerd.nope.v1.x"]\nnope = 5\n')
     assert s.booted and s.status == 0 and "there is no such plugin" in s.text
     assert s.sockets == []
+
+
+RUNC = '[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]\nruntime_type = "io.containerd.runc.v2"\n'
+REGISTRY = '[plugins."io.containerd.cri.v1.images".registry'
+NO_CRI = {
+    "io type": (RUNC + 'io_type = "pipe"\n', "io_type is"),
+    "mirrors beside config_path": (f'{REGISTRY}]\nconfig_path = "DIR"\n{REGISTRY}.mirrors."docker.io"]\nendpoint = ["http://x"]\n', "registry.mirrors cannot be set"),
+}
+if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+    NO_CRI["writable groups"] = (RUNC + "cgroup_writable = true\n", "cgroup_writable is for")
+
+
+@pytest.mark.parametrize("case", NO_CRI)
+def test_pods_are_not_run_as_nobody_wants_them(tmp_path, case):
+    config, text = NO_CRI[case]
+    s = Start(tmp_path, "version = 3\n" + config)
+    assert s.booted and s.status == 0
+    assert any("failed to load plugin" in line and text in line for line in s.text.splitlines()), s.text
 
 
 def test_import_of_oneself_and_of_nothing(tmp_path):
