@@ -373,6 +373,23 @@ static int name_all(struct ctx *ctx, struct cri *c, const char *ref, const char 
 	return r;
 }
 
+/* Of every request, whatever the host. Several values of one header are one list. */
+static int headers_of(struct ctx *ctx, const struct cri_config *c, struct labels *ret,
+		      struct err *err)
+{
+	for (size_t i = 0; i < c->n_headers; i++) {
+		const char *text = NULL;
+		for (const char *const *v = c->headers[i].values; *v; v++) {
+			text = text ? arena_printf(ctx->arena, "%s, %s", text, *v) : *v;
+			if (!text)
+				return err_nomem(err);
+		}
+		if (text && labels_set(ctx->arena, ret, c->headers[i].name, text) < 0)
+			return err_nomem(err);
+	}
+	return 0;
+}
+
 static int pull_image(struct ctx *ctx, struct cri *c, const struct cri_pull *p, const char **ret_id,
 		      uint64_t *bytes, struct err *err)
 {
@@ -404,6 +421,8 @@ static int pull_image(struct ctx *ctx, struct cri *c, const struct cri_pull *p, 
 	to.n_platforms = 1;
 	unpack.platform = host;
 	int r = labels_of(ctx, c, p->ref, &to.labels, err);
+	if (r == 0)
+		r = headers_of(ctx, c->config, &from.headers, err);
 	if (r < 0)
 		return r;
 	pthread_mutex_init(&auth.lock, NULL);

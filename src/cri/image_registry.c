@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The registry tables of old configurations (mirrors, configs, headers) said in the new way: a
+/* The registry tables of old configurations (mirrors, configs) said in the new way: a
  * directory with a hosts.toml for each registry, which the transfer service reads like any other.
  * Written at each start. */
 #include <errno.h>
@@ -61,20 +61,6 @@ static int host_table(struct arena *a, const struct cri_config *c, struct buf *b
 			buf_adds(b, "]]\n");
 		}
 	}
-	if (c->n_headers == 0)
-		return 0;
-	buf_adds(b, "[host.");
-	toml_quote_key(b, url);
-	buf_adds(b, ".header]\n");
-	for (size_t i = 0; i < c->n_headers; i++) {
-		toml_quote_key(b, c->headers[i].name);
-		buf_adds(b, " = [");
-		for (const char *const *v = c->headers[i].values; *v; v++) {
-			toml_quote(b, *v);
-			buf_adds(b, ", ");
-		}
-		buf_adds(b, "]\n");
-	}
 	return 0;
 }
 
@@ -112,8 +98,7 @@ int cri_registry_write(struct cri *c, struct arena *a, const char **ret, struct 
 	*ret = "";
 	if (r < 0)
 		return err_errno(err, r, "remove the registry directory");
-	if (!str_empty(k->registry_config_path) ||
-	    (k->n_mirrors == 0 && k->n_tls == 0 && k->n_headers == 0))
+	if (!str_empty(k->registry_config_path) || (k->n_mirrors == 0 && k->n_tls == 0))
 		return 0;
 	for (size_t i = 0; r == 0 && i < k->n_mirrors; i++) {
 		_cleanup_buf_ struct buf b = BUF_INIT;

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CRI where it meets others: images that somebody else brought, namespaces that somebody else closed, a daemon that dies half way."""
+import http.server
 import json
 import os
 import pathlib
+import threading
 
 import grpc
 import pytest
@@ -59,6 +61,9 @@ runtime_type = 'io.containerd.runc.v2'
 runtime_type = 'io.containerd.runc.v2'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.caged.options]
 ShimCgroup = '/{GROUP}'
+[plugins.'io.containerd.cri.v1.images'.registry.headers]
+'X-A.B' = ['one', 'two']
+X-C = ['three']
 """
     with cri_daemon(stubs, busybox_layout, config) as v:
         v[0].plugins = plugins
@@ -202,3 +207,25 @@ while [ ! -e {gate}.over ]; do sleep 0.1; done <&- >&- 2>&-
     cri.StopPodSandbox(pod_sandbox_id=pods[0].id)
     cri.RemovePodSandbox(pod_sandbox_id=pods[0].id)
     cri.run_pod(cri.pod("p"))
+
+
+def test_headers_of_the_configuration_are_in_every_request_for_an_image(cri):
+    seen = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.headers)
+            self.send_error(404)
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    server = cri.daemon.netns.inside(lambda: http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+    threading.Thread(target=server.serve_forever).start()
+    try:
+        fails(grpc.StatusCode.NOT_FOUND, cri.PullImage, image=cri.pb.ImageSpec(image=f"127.0.0.1:{server.server_address[1]}/some/image:1"))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert seen and all((h["X-A.B"], h["X-C"]) == ("one, two", "three") for h in seen), [str(h) for h in seen]
