@@ -642,14 +642,21 @@ const struct toml_value *config_plugin(const struct config *c, const char *uri)
 	return toml_get(toml_get(c->tree, "plugins"), uri);
 }
 
+/* Whoever adds it to the time of now must get a time. */
+static int64_t duration_of(const char *text)
+{
+	int64_t ns;
+
+	if (duration_parse(text, &ns) < 0)
+		return 0;
+	return MIN(MAX(ns, -CONFIG_DURATION_MAX), CONFIG_DURATION_MAX);
+}
+
 int64_t config_timeout(const struct config *c, const char *name)
 {
 	const struct toml_value *v = toml_get(toml_get(c->tree, "timeouts"), name);
-	int64_t ns = 0;
 
-	if (!v || v->type != TOML_STRING || duration_parse(v->string.s, &ns) < 0)
-		return 0;
-	return ns;
+	return v && v->type == TOML_STRING ? duration_of(v->string.s) : 0;
 }
 
 const struct toml_value *config_get(const struct toml_value *t, const char *path)
@@ -709,9 +716,7 @@ double config_get_float(const struct toml_value *t, const char *path)
 
 int64_t config_get_duration(const struct toml_value *t, const char *path)
 {
-	int64_t ns = 0;
-
-	return duration_parse(config_get_string(t, path), &ns) < 0 ? 0 : ns;
+	return duration_of(config_get_string(t, path));
 }
 
 const char *const *config_get_strings(struct arena *a, const struct toml_value *t, const char *path)

@@ -55,7 +55,7 @@ void config_print(const struct config *c, struct buf *b);
 /* Table of a plugin (URI "io.containerd.x.v1.id"); NULL when it has none. */
 const struct toml_value *config_plugin(const struct config *c, const char *uri);
 
-/* A timeout of [timeouts] in ns, by its full name; 0 when unknown. */
+/* A timeout of [timeouts] in ns, by its full name, as config_get_duration(); 0 when unknown. */
 int64_t config_timeout(const struct config *c, const char *name);
 
 /* Values by dotted path in a table; keys that hold dots need toml_get(). Absent values and those of
@@ -65,7 +65,9 @@ const char *config_get_string(const struct toml_value *t, const char *path);
 bool config_get_bool(const struct toml_value *t, const char *path);
 int64_t config_get_int(const struct toml_value *t, const char *path);
 double config_get_float(const struct toml_value *t, const char *path);
-int64_t config_get_duration(const struct toml_value *t, const char *path); /* ns */
+/* ns; what is longer than CONFIG_DURATION_MAX counts as that */
+int64_t config_get_duration(const struct toml_value *t, const char *path);
+#define CONFIG_DURATION_MAX ((int64_t)100 * 365 * 86400 * 1000000000)
 /* NULL-terminated array in @a; NULL = no memory. */
 const char *const *config_get_strings(struct arena *a, const struct toml_value *t,
 				      const char *path);

@@ -549,6 +549,31 @@ static void disabled_plugin_keeps_only_what_the_file_says(void **state)
 	assert_null(config_plugin(f->config, URI("internal.v1.opt")));
 }
 
+/* Nobody who adds them to a time gets beyond it. */
+static void durations_have_limits(void **state)
+{
+	static const char *const texts[] = {"2562047h47m16.854775807s", "-2562047h47m", "876000h",
+					    "-1s", ""};
+	static const int64_t wanted[] = {CONFIG_DURATION_MAX, -CONFIG_DURATION_MAX,
+					 CONFIG_DURATION_MAX, -1000000000LL, 0};
+	struct fixture *f = *state;
+	char text[256];
+
+	assert_true(CONFIG_DURATION_MAX < INT64_MAX / 2);
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+		snprintf(
+			text, sizeof(text),
+			"version = 4\n[timeouts]\n'io.containerd.timeout.shim.load' = '%s'\n"
+			"[plugins.'io.containerd.monitor.container.v1.restart']\ninterval = '%s'\n",
+			*texts[i] ? texts[i] : "0s", texts[i]);
+		load(f, text);
+		assert_true(config_timeout(f->config, "io.containerd.timeout.shim.load") ==
+			    wanted[i]);
+		assert_true(config_get_duration(plugin(f, URI("monitor.container.v1.restart")),
+						"interval") == wanted[i]);
+	}
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -569,6 +594,7 @@ int main(void)
 		T(version_3_servers_become_plugins),
 		T(sched_core_becomes_environment_of_shims_from_version_3_only),
 		T(default_of_containerd_1_6_loads),
+		T(durations_have_limits),
 		T(flags_win_over_files),
 		T(disabled_plugin_keeps_only_what_the_file_says),
 	};
