@@ -1,92 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ctr pprof: what the debug socket of a containerd tells, copied to standard output. HTTP/1.0, so
- * that the answer's end is that of the connection whoever serves it. */
-#include <errno.h>
-#include <poll.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-
+/* ctr pprof: what the debug socket of a containerd tells, copied to standard output. */
 #include "base/fd.h"
 #include "ctr/commands.h"
-
-#define HEAD_MAX (64u << 10)
-#define PIECE (64u << 10)
-
-static int write_request(int fd, struct arena *a, const char *path, struct err *err)
-{
-	const char *text = arena_printf(
-		a, "GET /debug/pprof/%s HTTP/1.0\r\nHost: .\r\nUser-Agent: ctr\r\n\r\n", path);
-	int r = text ? fd_write_full(fd, text, strlen(text)) : -ENOMEM;
-
-	return r < 0 ? err_errno(err, r, "ask the debug socket") : 0;
-}
-
-/* More of the answer, within ctx; 0 = its end. */
-static ssize_t read_more(struct ctr *c, int fd, void *p, size_t n, struct err *err)
-{
-	struct pollfd pf = {.fd = fd, .events = POLLIN};
-	ssize_t k;
-	int r;
-
-	do {
-		r = ctx_check(&c->ctx, err);
-		if (r < 0)
-			return r;
-		r = poll(&pf, 1, ctx_poll_ms(&c->ctx));
-	} while (r == 0 || (r < 0 && errno == EINTR));
-	k = read(fd, p, n);
-	return k < 0 ? err_errno(err, errno, "read from the debug socket") : k;
-}
-
-/* Up to the blank line; what follows stays in @b. */
-static int read_head(struct ctr *c, int fd, struct buf *b, struct err *err)
-{
-	char piece[4096], *end, *status;
-	size_t head;
-
-	while (!b->data || !(end = strstr(b->data, "\r\n\r\n"))) {
-		ssize_t n = read_more(c, fd, piece, sizeof(piece), err);
-
-		if (n < 0)
-			return (int)n;
-		if (n == 0 || b->len > HEAD_MAX)
-			return err_set(err, ERR_UNAVAILABLE,
-				       "the debug socket does not speak HTTP");
-		if (buf_add(b, piece, (size_t)n) < 0)
-			return err_nomem(err);
-	}
-	head = (size_t)(end - b->data) + 4;
-	status = strchr(b->data, ' ');
-	if (!str_has_prefix(b->data, "HTTP/1.") || !status || status > end)
-		return err_set(err, ERR_UNAVAILABLE, "the debug socket does not speak HTTP");
-	if (!str_has_prefix(status, " 200"))
-		return err_set_raw(err, ERR_UNKNOWN, "http get failed with status: %.*s",
-				   (int)MIN(strcspn(status + 1, "\r\n"), 200), status + 1);
-	buf_consume(b, head);
-	return 0;
-}
-
-static int copy_body(struct ctr *c, int fd, struct buf *b, struct err *err)
-{
-	_cleanup_free_ char *piece = malloc(PIECE);
-	ssize_t n = 0;
-	int r = fd_write_full(STDOUT_FILENO, b->data, b->len);
-
-	while (piece && r == 0 && (n = read_more(c, fd, piece, PIECE, err)) > 0)
-		r = fd_write_full(STDOUT_FILENO, piece, (size_t)n);
-	if (!piece)
-		return err_nomem(err);
-	if (r < 0)
-		return err_errno(err, r, "write");
-	return n < 0 ? (int)n : 0;
-}
+#include "ctr/pprof.h"
 
 static int get(struct ctr *c, const char *path, struct err *err)
 {
 	const char *socket = ctr_string(c, "debug-socket");
-	_cleanup_buf_ struct buf b = BUF_INIT;
-	_cleanup_close_ int fd = -1;
+	int fd _cleanup_close_ = -1;
 	int r;
 
 	if (!path)
@@ -94,10 +15,7 @@ static int get(struct ctr *c, const char *path, struct err *err)
 	r = unix_connect(str_has_prefix(socket, "unix://") ? socket + 7 : socket, &fd);
 	if (r < 0)
 		return err_errno(err, r, "connect to %s", socket);
-	r = write_request(fd, c->ctx.arena, path, err);
-	if (r == 0)
-		r = read_head(c, fd, &b, err);
-	return r < 0 ? r : copy_body(c, fd, &b, err);
+	return pprof_copy(c, fd, "the debug socket", path, err);
 }
 
 /* The path is that of Go's net/http/pprof, which is not always the command's name. */

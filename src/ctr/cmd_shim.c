@@ -3,21 +3,19 @@
  *
  * The socket's name is made of the daemon's address, the namespace and the id, as shims make it;
  * those of another group or socket directory are named by --shim-address. */
-#include <errno.h>
 #include <fcntl.h>
-#include <unistd.h>
 
 #include "base/digest.h"
 #include "base/fd.h"
 #include "base/time.h"
 #include "ctr/commands.h"
 #include "client/io.h"
+#include "ctr/pprof.h"
 #include "ctr/record.h"
 #include "oci/spec.h"
 
 #define SOCKET_DIR "/run/containerd/s"
 #define SPEC_MAX (16u << 20)
-#define HEAD_MAX 8192
 #define TASK(m) Containerd__Task__V3__##m
 #define TASK_INIT(m) CONTAINERD__TASK__V3__##m##__INIT
 #define V3 "containerd.task.v3.Task"
@@ -297,49 +295,11 @@ static const struct ctr_flag trace_flags[] = {
 	{"debug", 0, CTR_INT, "how much is told", "0"},
 	{}};
 
-/* Reads up to the end of the head; *@ret_body is where the body begins. */
-static int head_read(int fd, char *buf, size_t *ret_n, size_t *ret_body, struct err *err)
-{
-	size_t n = 0;
-
-	for (;;) {
-		ssize_t got = n < HEAD_MAX ? read(fd, buf + n, HEAD_MAX - n) : 0;
-		char *end;
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			return err_set(err, ERR_INTERNAL, "the shim's answer is no HTTP");
-		n += (size_t)got;
-		buf[n] = '\0';
-		end = strstr(buf, "\r\n\r\n");
-		if (!end)
-			continue;
-		*ret_n = n;
-		*ret_body = (size_t)(end - buf) + 4;
-		return 0;
-	}
-}
-
-static int body_copy(int fd, char *buf, size_t n, size_t body, struct err *err)
-{
-	int r = fd_write_full(STDOUT_FILENO, buf + body, n - body);
-
-	for (ssize_t got; r == 0 && (got = read(fd, buf, HEAD_MAX)) != 0;) {
-		if (got < 0 && errno == EINTR)
-			continue;
-		r = got < 0 ? -errno : fd_write_full(STDOUT_FILENO, buf, (size_t)got);
-	}
-	return r < 0 ? err_errno(err, r, "copy the profile") : 0;
-}
-
 static int profile(struct ctr *c, const char *query, struct err *err)
 {
-	char buf[HEAD_MAX + 1], request[256];
 	int fd _cleanup_close_ = -1;
 	const char *path;
-	size_t n, body;
-	int len, r = shim_path(c, "/debug", &path, err);
+	int r = shim_path(c, "/debug", &path, err);
 
 	if (r < 0)
 		return r;
@@ -349,18 +309,7 @@ static int profile(struct ctr *c, const char *query, struct err *err)
 				 "no profiles at `%s` (shims of containerd have them when it runs "
 				 "with debug logging)",
 				 path);
-	len = snprintf(request, sizeof(request),
-		       "GET /debug/pprof/%s HTTP/1.0\r\nHost: shim\r\n\r\n", query);
-	r = fd_write_full(fd, request, (size_t)len);
-	if (r < 0)
-		return err_errno(err, r, "ask for the profile");
-	r = head_read(fd, buf, &n, &body, err);
-	if (r < 0)
-		return r;
-	if (!strstr(buf, " 200 ") || strstr(buf, " 200 ") > strstr(buf, "\r\n"))
-		return err_set(err, ERR_UNKNOWN, "the shim answers %.*s", (int)strcspn(buf, "\r\n"),
-			       buf);
-	return body_copy(fd, buf, n, body, err);
+	return pprof_copy(c, fd, "the shim", query, err);
 }
 
 static int run_profile(struct ctr *c, struct err *err)
