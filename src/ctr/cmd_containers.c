@@ -2,7 +2,6 @@
 /* ctr containers: the records of what tasks are made from. */
 #include "ctr/commands.h"
 
-#include "base/time.h"
 #include "ctr/cmd_checkpoint.h"
 #include "ctr/cmd_tasks.h"
 #include "ctr/create.h"
@@ -123,14 +122,6 @@ static json_t *extensions_json(const PB_CONTAINERS(Container) * m)
 	return o;
 }
 
-static json_t *time_json(const Google__Protobuf__Timestamp *t)
-{
-	char text[40];
-
-	time_format_rfc3339(pb_time(t), text);
-	return json_string(text);
-}
-
 static json_t *runtime_json(const PB_CONTAINERS(Container) * m)
 {
 	const PB_CONTAINERS(Container__Runtime) *r = m->runtime;
@@ -159,8 +150,9 @@ static int run_info(struct ctr *c, struct err *err)
 	out = json_pack("{s:s,s:o,s:s,s:o,s:s,s:s,s:o,s:o,s:o,s:s,s:O}", "ID", m->id, "Labels",
 			labels_json(c->ctx.arena, m), "Image", m->image, "Runtime", runtime_json(m),
 			"SnapshotKey", m->snapshot_key, "Snapshotter", m->snapshotter, "CreatedAt",
-			time_json(m->created_at), "UpdatedAt", time_json(m->updated_at),
-			"Extensions", extensions_json(m), "SandboxID", m->sandbox, "Spec", spec);
+			listing_time_always(m->created_at), "UpdatedAt",
+			listing_time_always(m->updated_at), "Extensions", extensions_json(m),
+			"SandboxID", m->sandbox, "Spec", spec);
 	return out ? ctr_print_json(out, err) : err_nomem(err);
 }
 

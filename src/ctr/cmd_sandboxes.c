@@ -3,7 +3,6 @@
 #include <fcntl.h>
 
 #include "base/fd.h"
-#include "base/time.h"
 #include "ctr/commands.h"
 #include "ctr/listing.h"
 #include "ctr/record.h"
@@ -203,14 +202,6 @@ static json_t *any_json(const Google__Protobuf__Any *any)
 	return any ? pb_json(&any->base) : json_null();
 }
 
-static json_t *time_json(const Google__Protobuf__Timestamp *t)
-{
-	char text[40];
-
-	time_format_rfc3339(pb_time(t), text);
-	return json_string(text);
-}
-
 static json_t *labels_json(const PB_TYPES(Sandbox) * s)
 {
 	json_t *o = s->n_labels ? json_object() : json_null();
@@ -247,8 +238,8 @@ static int run_info(struct ctr *c, struct err *err)
 			labels_json(s), "Runtime", "Name", s->runtime ? s->runtime->name : "",
 			"Options", any_json(s->runtime ? s->runtime->options : NULL), "Spec",
 			any_json(s->spec), "Sandboxer", s->sandboxer, "CreatedAt",
-			time_json(s->created_at), "UpdatedAt", time_json(s->updated_at),
-			"Extensions", extensions_json(s));
+			listing_time_always(s->created_at), "UpdatedAt",
+			listing_time_always(s->updated_at), "Extensions", extensions_json(s));
 	return out ? ctr_print_json(out, err) : err_nomem(err);
 }
 

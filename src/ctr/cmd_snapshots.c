@@ -129,14 +129,6 @@ static int run_tree(struct ctr *c, struct err *err)
 
 /* ---- info, label ---- */
 
-static int set_time(json_t *o, const char *key, const Google__Protobuf__Timestamp *t)
-{
-	char text[40];
-
-	time_format_rfc3339(pb_time(t), text);
-	return json_object_set_new(o, key, json_string(text));
-}
-
 static int info_json(struct arena *a, const PB_SNAPSHOTS(Info) * info, json_t *o)
 {
 	struct labels l;
@@ -151,10 +143,10 @@ static int info_json(struct arena *a, const PB_SNAPSHOTS(Info) * info, json_t *o
 	for (size_t i = 0; i < l.n; i++)
 		if (json_object_set_new(labels, l.v[i].key, json_string(l.v[i].value)) < 0)
 			return -ENOMEM;
-	return set_time(o, "Created", info->created_at) < 0 ||
-			       set_time(o, "Updated", info->updated_at) < 0
-		       ? -ENOMEM
-		       : 0;
+	if (json_object_set_new(o, "Created", listing_time_always(info->created_at)) < 0 ||
+	    json_object_set_new(o, "Updated", listing_time_always(info->updated_at)) < 0)
+		return -ENOMEM;
+	return 0;
 }
 
 static int run_info(struct ctr *c, struct err *err)

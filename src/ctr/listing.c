@@ -148,14 +148,17 @@ int listing_print(struct ctr *c, const json_t *object, struct err *err)
 	return r < 0 ? r : print_text(&l.table.text, err);
 }
 
-json_t *listing_time(const Google__Protobuf__Timestamp *t)
+json_t *listing_time_always(const Google__Protobuf__Timestamp *t)
 {
 	char text[40];
 
-	if (!t)
-		return json_null();
 	time_format_rfc3339(pb_time(t), text);
 	return json_string(text);
+}
+
+json_t *listing_time(const Google__Protobuf__Timestamp *t)
+{
+	return t ? listing_time_always(t) : json_null();
 }
 
 json_t *listing_labels(struct pb_label *const *entries, size_t n)

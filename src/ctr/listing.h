@@ -51,6 +51,8 @@ int listing_print(struct ctr *c, const json_t *object, struct err *err) _must_ch
 /* ---- Members of rows ---- */
 /* RFC3339, null for no time. */
 json_t *listing_time(const Google__Protobuf__Timestamp *t);
+/* RFC3339 in any case: for objects as Go prints them. */
+json_t *listing_time_always(const Google__Protobuf__Timestamp *t);
 /* An object; empty when there are no labels. NULL = no memory. */
 json_t *listing_labels(struct pb_label *const *entries, size_t n);
 #define LISTING_LABELS(m) listing_labels((struct pb_label *const *)(m)->labels, (m)->n_labels)
