@@ -12,8 +12,12 @@ int ctr_connect(struct ctr *c, struct err *err)
 {
 	if (c->client)
 		return 0;
-	return client_connect(ctr_string(c, "address"), ctr_int(c, "connect-timeout"), &c->client,
-			      err);
+	int r;
+
+	r = client_connect(ctr_string(c, "address"), ctr_int(c, "connect-timeout"), &c->client,
+			   err);
+	c->unreachable = r < 0;
+	return r;
 }
 
 int ctr_snapshotter(struct ctr *c, const char **ret, struct err *err)

@@ -124,6 +124,7 @@ struct ctr {
 	const char *const *args; /* positional arguments, NULL-terminated */
 	size_t n_args;
 	struct client *client;	     /* after ctr_connect() */
+	bool unreachable;	     /* ctr_connect() has failed */
 	struct documents *documents; /* that were read ahead, NULL = none */
 };
 

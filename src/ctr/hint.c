@@ -12,6 +12,7 @@
 
 #define PATIENCE_NS (2 * NSEC_PER_SEC)
 #define NAMESPACES_MAX 100
+#define CONNECTION_LOST "the connection is closed" /* as rpc/ says it */
 
 static const char *noun(enum ctr_names names)
 {
@@ -206,15 +207,17 @@ static bool is_about_running(const struct ctr_command *cmd, const struct err *er
 
 void ctr_hint(struct ctr *c, struct err *err)
 {
-	if (!c->client && err->kind == ERR_UNAVAILABLE) {
+	if (c->unreachable && err->kind == ERR_UNAVAILABLE) {
 		bool given = ctr_is_set(c, "address");
 
 		add(c, err,
 		    given ? " (--address or $CONTAINERD_ADDRESS names the socket)"
 			  : " Start it (systemctl start containerd), or name its socket with "
 			    "--address");
-	} else if (!c->client && err->kind == ERR_PERMISSION_DENIED)
+	} else if (c->unreachable && err->kind == ERR_PERMISSION_DENIED)
 		add(c, err, " (try sudo ctr ...)");
+	else if (c->client && streq(err->text, CONNECTION_LOST))
+		add(c, err, ": containerd has ended; containers go on without it");
 	else if (c->client && err->kind == ERR_NOT_FOUND)
 		hint_not_found(c, err);
 	else if (c->client && err->kind == ERR_FAILED_PRECONDITION &&
