@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctr events: a line for each event of the daemon, until it ends or is interrupted. */
-#include <errno.h>
-
 #include "base/time.h"
 #include "ctr/commands.h"
 #include "ctr/listing.h"
@@ -65,9 +63,7 @@ static int print_event(struct arena *a, struct listing *l, const PB_TYPES(Envelo
 				e->event ? e->event->type_url : "", "Event", event);
 		r = listing_stream(l, row, err);
 	}
-	if (r == 0 && fflush(stdout) != 0)
-		return err_errno(err, errno, "write standard output");
-	return r;
+	return r < 0 ? r : ctr_flush(err);
 }
 
 static int run_events(struct ctr *c, struct err *err)

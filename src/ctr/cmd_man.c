@@ -49,8 +49,7 @@ static int run_man(struct ctr *c, struct err *err)
 		return err_set(err, ERR_NOT_FOUND, "command \"%s\"", name);
 	if (man_page(&ctr_root, group, &out) < 0)
 		return err_nomem(err);
-	fwrite(out.data, 1, out.len, stdout);
-	return fflush(stdout) == 0 ? 0 : err_errno(err, errno, "write standard output");
+	return ctr_print(&out, err);
 }
 
 const struct ctr_command cmd_man = {

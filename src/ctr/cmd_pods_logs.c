@@ -121,8 +121,7 @@ static int reader_read(struct reader *r, struct err *err)
 	}
 	if (n < 0)
 		return err_errno(err, errno, "read %s", r->path);
-	fflush(stdout);
-	return ferror(stdout) ? err_set(err, ERR_UNKNOWN, "write to standard output") : 0;
+	return ctr_flush(err);
 }
 
 static int tail(struct reader *r, int64_t tail_lines, struct err *err)

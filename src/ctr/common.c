@@ -4,16 +4,18 @@
 #include "ctr/ctr.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
+#include <unistd.h>
 
 #include "base/time.h"
 
 int ctr_connect(struct ctr *c, struct err *err)
 {
-	if (c->client)
-		return 0;
 	int r;
 
+	if (c->client)
+		return 0;
 	r = client_connect(ctr_string(c, "address"), ctr_int(c, "connect-timeout"), &c->client,
 			   err);
 	c->unreachable = r < 0;
@@ -72,9 +74,30 @@ int ctr_print_json(const json_t *j, struct err *err)
 
 	if (!text)
 		return err_nomem(err);
-	if (puts(text) < 0 || fflush(stdout) != 0)
+	puts(text);
+	return ctr_flush(err);
+}
+
+/* stdio keeps no word of why an earlier write has failed, but whether somebody reads can be
+ * seen. */
+int ctr_flush(struct err *err)
+{
+	struct pollfd p = {.fd = STDOUT_FILENO};
+	bool failed = ferror(stdout);
+
+	if (fflush(stdout) != 0)
 		return err_errno(err, errno, "write standard output");
-	return 0;
+	if (!failed)
+		return 0;
+	return err_errno(err, poll(&p, 1, 0) > 0 && (p.revents & POLLERR) ? EPIPE : EIO,
+			 "write standard output");
+}
+
+int ctr_print(const struct buf *b, struct err *err)
+{
+	if (b->len)
+		fwrite(b->data, 1, b->len, stdout);
+	return ctr_flush(err);
 }
 
 void ctr_warn(const char *fmt, ...)

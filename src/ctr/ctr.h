@@ -157,6 +157,11 @@ int ctr_parse_labels(struct arena *a, const char *const *words, size_t n, struct
 const char *ctr_format_labels(struct arena *a, const struct labels *l);
 /* Indented by four blanks, then a newline, on standard output. */
 int ctr_print_json(const json_t *j, struct err *err) _must_check_;
+/* What was printed is out: 0, or "write standard output: ...". Commands that end may leave it to
+ * main. */
+int ctr_flush(struct err *err) _must_check_;
+/* Prints @b, which must be whole, and flushes. */
+int ctr_print(const struct buf *b, struct err *err) _must_check_;
 /* "ctr: warning: ..." on standard error, for what does not make the command fail. */
 void ctr_warn(const char *fmt, ...) _printf_(1, 2);
 

@@ -2,7 +2,6 @@
 /* Listings: see listing.h. */
 #include "ctr/listing.h"
 
-#include <errno.h>
 #include <stdarg.h>
 
 #include "base/time.h"
@@ -103,9 +102,7 @@ static int print_text(struct buf *b, struct err *err)
 {
 	if (!buf_ok(b))
 		return err_nomem(err);
-	if (b->len)
-		fwrite(b->data, 1, b->len, stdout);
-	return fflush(stdout) == 0 ? 0 : err_errno(err, errno, "write standard output");
+	return ctr_print(b, err);
 }
 
 int listing_end(struct listing *l, struct err *err)

@@ -1,17 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctr: parses the line, runs the command, turns its result into the exit status. */
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <unistd.h>
 
-#include "base/str.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "base/time.h"
 #include "ctr/commands.h"
 #include "version.h"
 
+/* Who reads us has seen enough: `ctr ... | head`. */
+static bool reader_is_gone(const struct err *err)
+{
+	static const char *const steps[] = {
+		"write standard output: ",
+		"write the output of the process: ",
+		"write the archive: ",
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+		const char *why = str_skip(err->text, steps[i]);
+
+		if (why && str_has_prefix(why, "broken pipe"))
+			return true;
+	}
+	return false;
+}
+
 static int fail(const struct err *err)
 {
-	/* Who reads us has seen enough: `ctr ... | head`. */
-	if (str_has_prefix(err->text, "write standard output: broken pipe"))
+	if (reader_is_gone(err))
 		return EXIT_FAILURE;
 	fflush(stdout);
 	fprintf(stderr, "ctr: %s\n", err->text);
@@ -27,7 +47,17 @@ static int print_help(const struct ctr *c, struct err *err)
 		return fail(err);
 	}
 	fwrite(out.data, 1, out.len, stdout);
-	return fflush(stdout) == 0 ? 0 : 1;
+	return 0;
+}
+
+/* One that is closed would be the next that is opened, the daemon's socket perhaps, and be read and
+ * written as ours. */
+static int open_standard(struct err *err)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			return err_errno(err, errno, "open /dev/null");
+	return 0;
 }
 
 static int run_command(struct ctr *c, struct err *err)
@@ -60,11 +90,13 @@ int main(int argc, char **argv)
 		return fail(&err);
 	}
 	signal(SIGPIPE, SIG_IGN);
-	r = ctr_parse(&c, &ctr_root, argc, argv, &parsed, &err);
+	r = open_standard(&err);
+	if (r == 0)
+		r = ctr_parse(&c, &ctr_root, argc, argv, &parsed, &err);
 	if (r < 0)
 		r = fail(&err);
 	else if (ctr_bool(&c, "version"))
-		r = printf("ctr github.com/containerd/containerd/v2 %s\n", VERSION) < 0;
+		printf("ctr github.com/containerd/containerd/v2 %s\n", VERSION);
 	else if (parsed == CTR_PARSED_HELP)
 		r = print_help(&c, &err);
 	else if (parsed == CTR_PARSED_UNKNOWN) {
@@ -72,6 +104,9 @@ int main(int argc, char **argv)
 		r = 3;
 	} else
 		r = run_command(&c, &err);
+	/* What was printed is out before the command counts as done. */
+	if (r == 0 && ctr_flush(&err) < 0)
+		r = fail(&err);
 	arena_free(c.ctx.arena);
 	return r;
 }

@@ -2,6 +2,7 @@
 #include "ctr/record.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/time.h"
@@ -137,7 +138,8 @@ int record_copy_content(struct ctr *c, const char *digest, int fd, struct err *e
 			return r;
 		r = fd_write_full(fd, m->data.data, m->data.len);
 		if (r < 0)
-			return err_errno(err, r, "write content");
+			return err_errno(err, r, "write %s",
+					 fd == STDOUT_FILENO ? "standard output" : "content");
 	}
 }
 

@@ -173,9 +173,5 @@ int table_print(struct table *t, struct err *err)
 	if (table_render(t, &out) < 0)
 		return err_nomem(err);
 	buf_clear(&t->text);
-	if (out.len > 0)
-		fwrite(out.data, 1, out.len, stdout);
-	if (fflush(stdout) != 0)
-		return err_errno(err, errno, "write standard output");
-	return 0;
+	return ctr_print(&out, err);
 }

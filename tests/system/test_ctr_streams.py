@@ -3,9 +3,15 @@
 import os
 import subprocess
 
-from harness import SECONDS
+import pytest
+
+from harness import SECONDS, rows
 
 ENV = {**os.environ, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
+
+
+def blob(ctr, image):
+    return [r for r in rows(ctr.out("images", "ls")) if r[0] == image][0][2]
 
 
 def status(ctr, *args, **streams):
@@ -13,6 +19,56 @@ def status(ctr, *args, **streams):
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, **streams}
     p = subprocess.run(ctr.argv(*args), stderr=subprocess.PIPE, env=ENV, timeout=SECONDS, **streams)
     return p.returncode, p.stderr.decode()
+
+
+@pytest.mark.parametrize("command", [["version"], ["plugins", "ls"], ["plugins", "ls", "-q"], ["oci", "spec"], ["completion", "bash"], ["man"], ["info"],
+                                     ["--help"], ["--version"], ["snapshots", "tree"], ["images", "inspect", "IMAGE"], ["content", "get", "BLOB"]])
+def test_what_cannot_be_printed_is_an_error(ctr, image, command):
+    words = {"IMAGE": image, "BLOB": blob(ctr, image)}
+    with open("/dev/full", "wb") as full:
+        code, text = status(ctr, *[words.get(w, w) for w in command], stdout=full)
+    assert code == 1 and text.startswith("ctr: write standard output: "), (code, text)
+
+
+@pytest.mark.parametrize("command", [["plugins", "ls"], ["plugins", "ls", "--format", "json"], ["man"], ["snapshots", "tree"], ["content", "get", "BLOB"],
+                                     ["images", "export", "-", "IMAGE"], ["run", "--rm", "IMAGE", "NAME", "echo", "x"]])
+def test_a_reader_that_is_gone_is_no_news(ctr, image, name, command):
+    words = {"IMAGE": image, "BLOB": blob(ctr, image), "NAME": name}
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        code, text = status(ctr, *[words.get(w, w) for w in command], stdout=writer)
+    finally:
+        os.close(writer)
+    progress = [line for line in text.splitlines() if line.startswith("ctr")]
+    assert code == 1 and not progress, (code, text)
+    assert name not in ctr.quiet("containers", "ls", "-q")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_are_not_taken_for_others(daemon, ctr, image, name, closed):
+    """The next file that is opened, such as the daemon's socket, must not become standard input or output."""
+    def run(*args):
+        return subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *ctr.argv(*args)], stdin=subprocess.DEVNULL, capture_output=True, env=ENV,
+                              timeout=SECONDS)
+
+    p = run("plugins", "ls")
+    assert p.returncode == 0, p.stderr
+    assert (b"overlayfs" in p.stdout) == (">&-" not in closed)
+    p = run("run", "--rm", image, name, "sh", "-c", "cat; echo done; exit 3")
+    assert p.returncode == 3, p.stderr
+    assert p.stdout == (b"done\n" if ">&-" not in closed else b"")
+    daemon.check_reports()
+
+
+def test_a_pipe_that_does_not_block_gets_all_of_it(ctr, image, name):
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    p = ctr.popen("run", "--rm", image, name, "sh", "-c", "head -c 1000000 /dev/zero", stdout=writer, stderr=subprocess.PIPE, env=ENV)
+    os.close(writer)
+    with open(reader, "rb") as f:
+        data = f.read()
+    assert p.wait(SECONDS) == 0 and len(data) == 1000000, p.stderr.read()
 
 
 def test_errors_of_others_are_not_taken_for_the_daemon_s(ctr, tmp_path):
