@@ -50,8 +50,11 @@ static int start_thread(struct client *c)
 static int wait_for_listener(const char *path, int64_t timeout_ns, int *ret_fd)
 {
 	const struct timespec pause = {.tv_nsec = 20 * NSEC_PER_MSEC};
-	int64_t end = timeout_ns > 0 ? time_mono() + timeout_ns : 0;
+	int64_t end = 0;
 	int r;
+
+	if (timeout_ns > 0 && __builtin_add_overflow(time_mono(), timeout_ns, &end))
+		end = INT64_MAX;
 
 	for (;;) {
 		r = unix_connect(path, ret_fd);

@@ -67,8 +67,8 @@ static int run_command(struct ctr *c, struct err *err)
 
 	c->ctx.ns = ctr_string(c, "namespace");
 	c->ctx.lease = "";
-	if (timeout > 0)
-		c->ctx.deadline = time_mono() + timeout;
+	if (timeout > 0 && __builtin_add_overflow(time_mono(), timeout, &c->ctx.deadline))
+		c->ctx.deadline = 0;
 	log_setup(ctr_bool(c, "debug") ? LOG_DEBUG : LOG_WARN, false);
 	r = c->level->command->run(c, err);
 	if (r < 0)

@@ -76,3 +76,8 @@ def test_errors_of_others_are_not_taken_for_the_daemon_s(ctr, tmp_path):
                     ["shim", "--id", "nobody", "state"]):
         code, text = status(ctr, *command)
         assert code == 1 and "systemctl" not in text and "--address" not in text, text
+
+
+def test_the_longest_time_is_no_time_at_all(ctr):
+    longest = "2562047h47m16.854775807s"
+    ctr("--timeout", longest, "--connect-timeout", longest, "version")
