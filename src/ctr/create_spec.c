@@ -75,7 +75,11 @@ static int apply_env_file(struct ctr *c, json_t *spec, struct err *err)
 	if (!lines)
 		return err_nomem(err);
 	for (size_t i = 0; i < n; i++) {
-		if (!*lines[i] || *lines[i] == '#')
+		size_t end = strlen(lines[i]);
+
+		if (end && lines[i][end - 1] == '\r')
+			lines[i][--end] = '\0';
+		if (!end || *lines[i] == '#')
 			continue;
 		r = spec_set_env(spec, lines[i], err);
 		if (r < 0)

@@ -71,6 +71,11 @@ def test_a_pipe_that_does_not_block_gets_all_of_it(ctr, image, name):
     assert p.wait(SECONDS) == 0 and len(data) == 1000000, p.stderr.read()
 
 
+def test_environment_files_of_other_systems_are_read(ctr, image, name, tmp_path):
+    (tmp_path / "env").write_bytes(b"# a comment\r\nA=1\r\n\r\nB=2\r\nC=3")
+    assert ctr.out("run", "--rm", "--env-file", tmp_path / "env", image, name, "sh", "-c", 'echo "$A-$B-$C"') == "1-2-3\n"
+
+
 def test_errors_of_others_are_not_taken_for_the_daemon_s(ctr, tmp_path):
     for command in (["pprof", "-d", tmp_path / "nobody", "heap"], ["content", "fetch-object", "--plain-http", "127.0.0.1:1/a:1"],
                     ["shim", "--id", "nobody", "state"]):
