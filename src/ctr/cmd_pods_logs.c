@@ -91,6 +91,9 @@ static void line_print(struct reader *r, const char *s, size_t n)
 	if (too_old(r, s, (size_t)(stream - 1 - s)))
 		return;
 	to = *stream == 's' && str_has_prefix(stream, "stderr") ? stderr : stdout;
+	/* In the order in which they were written, should both be the same. */
+	if (to == stderr)
+		fflush(stdout);
 	if (r->timestamps && !r->inside)
 		fprintf(to, "%.*s ", (int)(stream - 1 - s), s);
 	fwrite(text, 1, (size_t)(end - text), to);
@@ -154,15 +157,19 @@ static int rotated(struct reader *r, struct err *err)
 static int follow(struct ctr *c, struct reader *r, const char *id, struct err *err)
 {
 	static const struct timespec pause = {.tv_nsec = FOLLOW_NS};
+	struct arena *a _cleanup_arena_ = arena_new(0), *own = c->ctx.arena;
 	CRI(ContainerStatus) * s;
 	struct err gone = ERR_INIT;
-	int e = 0;
+	int e = a ? 0 : err_nomem(err);
 
 	for (unsigned i = 0; e >= 0; i++) {
 		/* Asked before the last look, so that nothing is missed. */
 		bool over = false;
 		if (i % 5 == 0) {
+			arena_reset(a);
+			c->ctx.arena = a;
 			int x = pods_container_status(c, id, &s, &gone);
+			c->ctx.arena = own;
 			if (x < 0 && x != -ERR_NOT_FOUND)
 				return err_copy(err, &gone);
 			over = x < 0 || s->state == RUNTIME__V1__CONTAINER_STATE__CONTAINER_EXITED;

@@ -53,6 +53,9 @@ def test_logs_of_a_container_by_name_id_or_pod(cri, image):
     for name in ("k", k, k[:12], "p"):
         r = ctr("pods", "logs", name)
         assert r.stdout == "one\nthree\npart" and r.stderr == "two\n"
+    # To one place they come in the order in which they were written.
+    p = subprocess.run(ctr.argv("pods", "logs", "k"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"})
+    assert p.stdout == b"one\ntwo\nthree\npart"
     r = ctr("pods", "logs", "--tail", "1", "k")
     assert (r.stdout, r.stderr) == ("three\npart", "")
     assert ctr("pods", "logs", "--tail", "0", "k").stdout == "part"
