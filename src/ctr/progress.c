@@ -30,7 +30,7 @@ static void put_label(struct progress_object *o)
 {
 	const char *colon = strrchr(o->name, ':');
 	const char *dash = NULL;
-	char kind[48];
+	char kind[48], digits[13];
 
 	for (const char *p = o->name; colon && p < colon; p++)
 		if (*p == '-')
@@ -40,7 +40,8 @@ static void put_label(struct progress_object *o)
 		return;
 	}
 	put_clean(kind, sizeof(kind), o->name, (size_t)(dash - o->name));
-	snprintf(o->label, sizeof(o->label), "%s (%.12s)", kind, colon + 1);
+	put_clean(digits, sizeof(digits), colon + 1, strlen(colon + 1));
+	snprintf(o->label, sizeof(o->label), "%s (%s)", kind, digits);
 }
 
 static int find(const struct progress *p, const char *name)

@@ -166,10 +166,11 @@ static void control_characters_of_names_are_not_printed(void **state)
 	struct screen *s = *state;
 
 	add(s, "sa\033[2Jved", "na\nme\033[1m", "", 0, 0);
+	add(s, "waiting", "layer-sha256:\033[2Jaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "", 0, 0);
 	add(s, "st\033ep", "", "", 0, 0);
 	assert_null(strchr(s->text.data, '\033'));
 	assert_null(strchr(render(s, 0, 80, 24), '\033'));
-	assert_int_equal(count_lines(s->text.data), 3);
+	assert_int_equal(count_lines(s->text.data), 4);
 }
 
 static void objects_that_are_each_others_parents_do_no_harm(void **state)
