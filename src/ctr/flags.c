@@ -281,16 +281,33 @@ int ctr_parse(struct ctr *c, const struct ctr_command *root, int argc, char **ar
 	return *ret == CTR_PARSED_RUN ? check_required(c->level, err) : 0;
 }
 
+/* What the getters below read: a flag of another kind is another flag, though it has the name (as
+ * --debug of ctr and of pprof). */
+enum member { ANY, BOOLEAN, INTEGER, UINTEGER, REAL, STRINGS };
+
+static enum member member_of(enum ctr_kind kind)
+{
+	static const enum member members[] = {
+		[CTR_BOOL] = BOOLEAN,	  [CTR_STRING] = STRINGS, [CTR_STRINGS] = STRINGS,
+		[CTR_INT] = INTEGER,	  [CTR_UINT] = UINTEGER,  [CTR_FLOAT] = REAL,
+		[CTR_DURATION] = INTEGER,
+	};
+
+	return members[kind];
+}
+
 /* The innermost one that was set, else the innermost one: a command and its group may have the same
  * flag. */
-static const struct ctr_value *find_value(const struct ctr *c, const char *flag)
+static const struct ctr_value *find_value(const struct ctr *c, const char *flag, enum member member)
 {
 	const struct ctr_value *found = NULL;
 
 	for (const struct ctr_level *l = c->level; l; l = l->parent) {
 		const struct ctr_value *v = level_find(l, flag, strlen(flag));
 
-		if (v && v->set)
+		if (!v || (member != ANY && member_of(v->flag->kind) != member))
+			continue;
+		if (v->set)
 			return v;
 		if (!found)
 			found = v;
@@ -298,9 +315,9 @@ static const struct ctr_value *find_value(const struct ctr *c, const char *flag)
 	return found;
 }
 
-static const struct ctr_value *need_value(const struct ctr *c, const char *flag)
+static const struct ctr_value *need_value(const struct ctr *c, const char *flag, enum member member)
 {
-	const struct ctr_value *v = find_value(c, flag);
+	const struct ctr_value *v = find_value(c, flag, member);
 
 	if (!v)
 		abort();
@@ -309,42 +326,42 @@ static const struct ctr_value *need_value(const struct ctr *c, const char *flag)
 
 bool ctr_has_flag(const struct ctr *c, const char *flag)
 {
-	return find_value(c, flag) != NULL;
+	return find_value(c, flag, ANY) != NULL;
 }
 
 bool ctr_is_set(const struct ctr *c, const char *flag)
 {
-	return need_value(c, flag)->set;
+	return need_value(c, flag, ANY)->set;
 }
 
 bool ctr_bool(const struct ctr *c, const char *flag)
 {
-	return need_value(c, flag)->boolean;
+	return need_value(c, flag, BOOLEAN)->boolean;
 }
 
 const char *ctr_string(const struct ctr *c, const char *flag)
 {
-	return need_value(c, flag)->strings[0];
+	return need_value(c, flag, STRINGS)->strings[0];
 }
 
 int64_t ctr_int(const struct ctr *c, const char *flag)
 {
-	return need_value(c, flag)->integer;
+	return need_value(c, flag, INTEGER)->integer;
 }
 
 uint64_t ctr_uint(const struct ctr *c, const char *flag)
 {
-	return need_value(c, flag)->uinteger;
+	return need_value(c, flag, UINTEGER)->uinteger;
 }
 
 double ctr_float(const struct ctr *c, const char *flag)
 {
-	return need_value(c, flag)->real;
+	return need_value(c, flag, REAL)->real;
 }
 
 const char **ctr_strings(const struct ctr *c, const char *flag, size_t *ret_n)
 {
-	const struct ctr_value *v = need_value(c, flag);
+	const struct ctr_value *v = need_value(c, flag, STRINGS);
 
 	*ret_n = v->n_strings;
 	return v->strings;

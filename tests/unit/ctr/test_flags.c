@@ -21,6 +21,7 @@ static const struct ctr_flag run_flags[] = {
 	{"b", 0, CTR_BOOL, "bytes"},	    {}};
 static const struct ctr_flag need_flags[] = {{"exec-id", 0, CTR_STRING, "id", .required = true},
 					     {"namespace", 0, CTR_STRING, "as the group has"},
+					     {"debug", 0, CTR_INT, "as ctr has, a number", "2"},
 					     {}};
 
 static int run_nothing(struct ctr *c, struct err *err)
@@ -269,6 +270,19 @@ static void flag_of_the_group_counts_unless_the_command_has_it_set(void **state)
 	assert_string_equal(ctr_string(&f.c, "namespace"), "inner");
 }
 
+static void flag_of_another_kind_is_another_flag(void **state)
+{
+	FIXTURE;
+
+	PARSE(&f, "--debug", "need", "--exec-id", "x");
+	assert_true(ctr_bool(&f.c, "debug"));
+	assert_int_equal(ctr_int(&f.c, "debug"), 2);
+	done(&f);
+	PARSE(&f, "need", "--exec-id", "x", "--debug", "1");
+	assert_false(ctr_bool(&f.c, "debug"));
+	assert_int_equal(ctr_int(&f.c, "debug"), 1);
+}
+
 static void help_shows_names_flags_and_defaults(void **state)
 {
 	struct buf out _cleanup_buf_ = BUF_INIT;
@@ -342,6 +356,7 @@ int main(void)
 		cmocka_unit_test(unknown_commands_are_told_apart_from_help),
 		cmocka_unit_test(complaints_name_flag_and_value),
 		cmocka_unit_test(flag_of_the_group_counts_unless_the_command_has_it_set),
+		cmocka_unit_test(flag_of_another_kind_is_another_flag),
 		cmocka_unit_test(help_shows_names_flags_and_defaults),
 		cmocka_unit_test(help_of_a_group_hides_hidden_commands),
 		cmocka_unit_test(every_command_of_ctr_is_well_formed),
