@@ -19,8 +19,10 @@ static const struct ctr_flag mount_flags[] = {
 	{"expiration", 'x', CTR_DURATION, "time after which the snapshot may be removed", "1h0m0s"},
 	{}};
 
-/* What keeps the snapshot; its id is the snapshot's key. One that is there already will do. */
-static int make_lease(struct ctr *c, const char *id, const char *snapshotter, struct err *err)
+/* What keeps the snapshot; its id is the snapshot's key. One that is there already, of an earlier
+ * mount, will do: *@ret_made is false. */
+static int make_lease(struct ctr *c, const char *id, const char *snapshotter, bool *ret_made,
+		      struct err *err)
 {
 	PB_LEASES(CreateRequest) req = PB_LEASES_INIT(CREATE_REQUEST);
 	struct arena *a = c->ctx.arena;
@@ -44,6 +46,7 @@ static int make_lease(struct ctr *c, const char *id, const char *snapshotter, st
 	if (r < 0 && r != -ERR_ALREADY_EXISTS)
 		return err_copy(err, &e);
 	c->ctx.lease = id;
+	*ret_made = r == 0;
 	return 0;
 }
 
@@ -144,6 +147,7 @@ static int run_mount(struct ctr *c, struct err *err)
 	const char *name, *target = ctr_arg(c, 1), *key, *snapshotter;
 	int r;
 
+	bool made;
 	key = *target ? target : make_key(c->ctx.arena);
 	if (!key)
 		return err_nomem(err);
@@ -156,11 +160,11 @@ static int run_mount(struct ctr *c, struct err *err)
 		r = client_image_load(c->client, &c->ctx, name, ctr_string(c, "platform"), &image,
 				      err);
 	if (r == 0)
-		r = make_lease(c, key, snapshotter, err);
+		r = make_lease(c, key, snapshotter, &made, err);
 	if (r < 0)
 		return r;
 	r = mount_image(c, &image, snapshotter, key, target, err);
-	if (r < 0)
+	if (r < 0 && made)
 		drop_lease(c, key);
 	return r;
 }

@@ -150,3 +150,20 @@ def test_mount_without_a_target_tells_where_the_files_lie(ctr, busybox, layered,
         for key in [r[0] for r in rows(ctr.out("snapshots", *flags, "ls", ns=ns)) if "ctr-images-mount" in r[0]]:
             ctr("snapshots", *flags, "rm", key, ns=ns)
             ctr("leases", "rm", key, ns=ns)
+
+
+def test_a_mount_that_fails_leaves_an_earlier_one_its_lease(ctr, busybox, ns, tmp_path):
+    pull(ctr, busybox, ns)
+    target = tmp_path / "m"
+    target.mkdir()
+    ctr("images", "mount", busybox, target, ns=ns)
+    try:
+        failed = ctr("images", "mount", "--label", "=x", busybox, target, ns=ns, check=False)
+        assert failed.returncode == 1 and "key=value" in failed.stderr
+        ctr("content", "garbage-collect", ns=ns)
+        assert str(target) in ctr.quiet("leases", "ls", "-q", ns=ns)
+        assert str(target) in [r[0] for r in rows(ctr.out("snapshots", "ls", ns=ns))]
+        assert (target / "bin/busybox").exists()
+    finally:
+        ctr("images", "unmount", "--rm", target, ns=ns)
+    assert not ctr.quiet("leases", "ls", "-q", ns=ns)
