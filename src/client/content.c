@@ -9,8 +9,10 @@
 
 #include "base/digest.h"
 #include "base/str.h"
+#include "base/time.h"
 
 #define CHUNK ((size_t)1 << 20)
+#define TURN_NS (100 * NSEC_PER_MSEC)
 
 struct client_writer {
 	struct client *c;
@@ -39,6 +41,34 @@ static int exchange(struct client_writer *w, struct err *err)
 		       : 0;
 }
 
+static int open_stream(struct client_writer *w, struct err *err)
+{
+	int r = client_stream(w->c, w->ctx, PB_CONTENT_SERVICE, "Write", NULL, &w->stream, err);
+
+	return r < 0 ? r : exchange(w, err);
+}
+
+/* An ingest has one writer; another one's turn comes when that has ended. */
+static int wait_for_turn(struct client_writer *w, struct err *err)
+{
+	static const struct timespec pause = {.tv_nsec = TURN_NS};
+
+	for (;;) {
+		struct err e = ERR_INIT;
+		int r = open_stream(w, &e);
+
+		if (r == 0)
+			return 0;
+		if (r != -ERR_UNAVAILABLE || !strstr(e.text, " locked"))
+			return err_copy(err, &e);
+		rpc_stream_free(TAKE_PTR(w->stream));
+		nanosleep(&pause, NULL);
+		r = ctx_check(w->ctx, err);
+		if (r < 0)
+			return r;
+	}
+}
+
 static int start(struct client_writer *w, const char *ref, struct err *err)
 {
 	w->ref = strdup(ref);
@@ -50,9 +80,7 @@ static int start(struct client_writer *w, const char *ref, struct err *err)
 	w->req.ref = w->ref;
 	/* At offset 0: what an earlier try has left is overwritten. */
 	w->req.action = CONTAINERD__SERVICES__CONTENT__V1__WRITE_ACTION__WRITE;
-	int r = client_stream(w->c, w->ctx, PB_CONTENT_SERVICE, "Write", NULL, &w->stream, err);
-
-	return r < 0 ? r : exchange(w, err);
+	return wait_for_turn(w, err);
 }
 
 int client_writer_open(struct client *c, struct ctx *ctx, const char *ref,

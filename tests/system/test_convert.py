@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """ctr images convert: what changes, what does not, and that the garbage collector sees the same."""
+import contextlib
 import json
+import subprocess
 
 import pytest
 
 import images
-from harness import rows, run
+from harness import SECONDS, rows, run, until
 
 
 def target(ctr, ref):
@@ -137,3 +139,31 @@ def test_a_layer_that_is_not_what_its_name_says_leaves_nothing_behind(ctr, tmp_p
     failed = ctr("images", "convert", "--uncompress", "localhost/broken:latest", "localhost/x:1", check=False)
     assert failed.returncode == 1 and "unexpected end" in failed.stderr and cut["digest"] in failed.stderr
     assert ctr.quiet("content", "active")[3:] == []
+
+
+@contextlib.contextmanager
+def held(ctr, ref):
+    """Somebody else writes this ingest."""
+    p = ctr.popen("content", "ingest", ref, stdin=subprocess.PIPE)
+    try:
+        p.stdin.write(b"x")
+        p.stdin.flush()
+        until("the ingest to begin", lambda: ref in ctr.out("content", "active"))
+        yield
+    finally:
+        p.kill()
+        p.communicate()
+
+
+def first_layer(ctr, ref):
+    return document(ctr, target(ctr, ref))["layers"][0]["digest"]
+
+
+def test_what_somebody_else_writes_is_waited_for(ctr, layered):
+    ctr("images", "pull", "--plain-http", layered["gzip"])
+    with held(ctr, "convert-uncompress-from-" + first_layer(ctr, layered["gzip"])):
+        p = ctr.popen("images", "convert", "--uncompress", layered["gzip"], "localhost/plain:1", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        with pytest.raises(subprocess.TimeoutExpired):
+            p.wait(3)
+    assert p.wait(SECONDS) == 0, p.stderr.read()
+    assert "localhost/plain:1" in ctr.quiet("images", "ls", "-q")
