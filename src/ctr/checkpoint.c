@@ -4,11 +4,11 @@
 
 #include "base/digest.h"
 #include "base/time.h"
+#include "ctr/record.h"
 #include "oci/manifest.h"
 #include "oci/platform.h"
 
 #define PART_MAX (16u << 20)
-#define CHUNK (1u << 20)
 
 int checkpoint_init(struct ctr *c, struct checkpoint *ret, struct err *err)
 {
@@ -27,73 +27,6 @@ int checkpoint_annotate(struct checkpoint *k, const char *key, const char *value
 {
 	return json_object_set_new(k->annotations, key, json_string(value)) < 0 ? err_nomem(err)
 										: 0;
-}
-
-/* ---- content ---- */
-
-static int exchange(struct rpc_stream *s, struct arena *a,
-		    const PB_CONTENT(WriteContentRequest) * req, struct err *err)
-{
-	PB_CONTENT(WriteContentResponse) * resp;
-	int r;
-
-	r = rpc_stream_send(s, &req->base, err);
-	if (r < 0)
-		return r;
-	r = rpc_stream_recv(s, a,
-			    &containerd__services__content__v1__write_content_response__descriptor,
-			    &resp, err);
-	if (r == 0)
-		return err_set(err, ERR_INTERNAL, "the daemon ended the write early");
-	return r < 0 ? r : 0;
-}
-
-static int write_parts(struct rpc_stream *s, struct arena *a, PB_CONTENT(WriteContentRequest) * req,
-		       const uint8_t *p, size_t n, struct err *err)
-{
-	size_t at = 0;
-	int r;
-
-	req->action = CONTAINERD__SERVICES__CONTENT__V1__WRITE_ACTION__WRITE;
-	do {
-		size_t part = n - at < CHUNK ? n - at : CHUNK;
-
-		req->offset = (int64_t)at;
-		req->data = (ProtobufCBinaryData){part, (uint8_t *)p + at};
-		r = exchange(s, a, req, err);
-		at += part;
-	} while (r == 0 && at < n);
-	if (r < 0)
-		return r;
-	req->action = CONTAINERD__SERVICES__CONTENT__V1__WRITE_ACTION__COMMIT;
-	req->offset = (int64_t)n;
-	req->data = (ProtobufCBinaryData){};
-	return exchange(s, a, req, err);
-}
-
-static int content_write(struct ctr *c, const char *ref, const void *p, size_t n,
-			 const struct labels *labels, const char **ret_digest, struct err *err)
-{
-	PB_CONTENT(WriteContentRequest) req = PB_CONTENT_INIT(WRITE_CONTENT_REQUEST);
-	struct rpc_stream *s _cleanup_(rpc_stream_freep) = NULL;
-	struct digest digest;
-	int r;
-
-	digest_of(DIGEST_SHA256, p, n, &digest);
-	*ret_digest = arena_strdup(c->ctx.arena, digest.text);
-	if (!*ret_digest ||
-	    PB_LABELS_OUT(
-		    c->ctx.arena, labels,
-		    &containerd__services__content__v1__write_content_request__labels_entry__descriptor,
-		    req.labels, req.n_labels) < 0)
-		return err_nomem(err);
-	req.ref = (char *)ref;
-	req.expected = (char *)*ret_digest;
-	req.total = (int64_t)n;
-	r = client_stream(c->client, &c->ctx, PB_CONTENT_SERVICE, "Write", NULL, &s, err);
-	if (r == 0)
-		r = write_parts(s, c->ctx.arena, &req, p, n, err);
-	return r == -ERR_ALREADY_EXISTS ? 0 : r;
 }
 
 /* ---- parts ---- */
@@ -138,16 +71,15 @@ int checkpoint_add_task(struct checkpoint *k, const char *id, const Google__Prot
 int checkpoint_add_message(struct checkpoint *k, const char *media_type, const char *ref,
 			   const ProtobufCMessage *m, struct err *err)
 {
-	struct labels none = {};
-	const char *digest;
+	struct digest digest;
 	size_t n;
 	uint8_t *p = rpc_pack(k->c->ctx.arena, m, &n);
 	int r;
 
 	if (!p)
 		return err_nomem(err);
-	r = content_write(k->c, ref, p, n, &none, &digest, err);
-	return r < 0 ? r : add(k, media_type, digest, (int64_t)n, true, err);
+	r = client_content_put(k->c->client, &k->c->ctx, ref, p, n, NULL, &digest, err);
+	return r < 0 ? r : add(k, media_type, digest.text, (int64_t)n, true, err);
 }
 
 int checkpoint_add_image(struct checkpoint *k, const char *name, struct err *err)
@@ -192,7 +124,6 @@ int checkpoint_add_layer(struct checkpoint *k, const char *snapshotter, const ch
 	PB_SNAPSHOTS(Info) * info;
 	unsigned char bytes[6];
 	char hex[13], *view;
-	struct err e = ERR_INIT;
 	int r;
 
 	r = client_snapshot_stat(c->client, &c->ctx, snapshotter, key, &info, err);
@@ -210,8 +141,7 @@ int checkpoint_add_layer(struct checkpoint *k, const char *snapshotter, const ch
 	r = client_snapshot_mounts(c->client, &c->ctx, snapshotter, key, &upper, err);
 	if (r == 0)
 		r = diff(k, key, &lower, &upper, err);
-	if (client_snapshot_remove(c->client, &c->ctx, snapshotter, view, &e) < 0)
-		ctr_warn("remove snapshot \"%s\": %s", view, e.text);
+	record_undo_snapshot(c, snapshotter, view);
 	return r;
 }
 
@@ -259,7 +189,7 @@ int checkpoint_commit(struct checkpoint *k, const char *ref, const char *name,
 						 MEDIA_OCI_INDEX, "manifests", k->manifests);
 	char *text _cleanup_free_ = NULL;
 	struct labels refs = {};
-	const char *digest;
+	struct digest digest;
 	int r;
 
 	if (!index || (json_object_size(k->annotations) > 0 &&
@@ -268,8 +198,10 @@ int checkpoint_commit(struct checkpoint *k, const char *ref, const char *name,
 	text = json_dumps(index, JSON_COMPACT);
 	if (!text || refs_label(k, &refs) < 0)
 		return err_nomem(err);
-	r = content_write(k->c, ref, text, strlen(text), &refs, &digest, err);
-	return r < 0 ? r : image_create(k->c, name, digest, (int64_t)strlen(text), labels, err);
+	r = client_content_put(k->c->client, &k->c->ctx, ref, text, strlen(text), &refs, &digest,
+			       err);
+	return r < 0 ? r
+		     : image_create(k->c, name, digest.text, (int64_t)strlen(text), labels, err);
 }
 
 /* ---- and back ---- */

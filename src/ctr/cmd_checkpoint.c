@@ -9,18 +9,7 @@
 #include "oci/manifest.h"
 #include "oci/spec.h"
 
-#define LEASE_SECONDS (24 * 60 * 60)
 #define OPTIONS_TYPE "containerd.runc.v1.CheckpointOptions"
-
-static void end_lease(struct ctr *c)
-{
-	const char *id = c->ctx.lease;
-	struct err e = ERR_INIT;
-
-	c->ctx.lease = "";
-	if (client_lease_delete(c->client, &c->ctx, id, &e) < 0)
-		ctr_warn("delete lease \"%s\": %s", id, e.text);
-}
 
 static int options_pack(struct ctr *c, const PB_RUNC(CheckpointOptions) * o,
 			Google__Protobuf__Any *ret, struct err *err)
@@ -99,7 +88,7 @@ static int run_task(struct ctr *c, struct err *err)
 	if (r == 0)
 		r = client_container_get(c->client, &c->ctx, id, &ct, err);
 	if (r == 0)
-		r = client_lease_create(c->client, &c->ctx, LEASE_SECONDS, &c->ctx.lease, err);
+		r = record_lease_begin(c, err);
 	if (r < 0)
 		return r;
 	r = checkpoint_pause(c, id, &paused, err);
@@ -108,7 +97,7 @@ static int run_task(struct ctr *c, struct err *err)
 	/* What was to exit cannot go on. */
 	if (paused && (r < 0 || !o.exit))
 		checkpoint_resume(c, id);
-	end_lease(c);
+	record_lease_end(c);
 	return r;
 }
 
@@ -207,7 +196,7 @@ static int run_checkpoint(struct ctr *c, struct err *err)
 	if (r == 0)
 		r = client_container_get(c->client, &c->ctx, id, &ct, err);
 	if (r == 0)
-		r = client_lease_create(c->client, &c->ctx, LEASE_SECONDS, &c->ctx.lease, err);
+		r = record_lease_begin(c, err);
 	if (r < 0)
 		return r;
 	r = checkpoint_pause(c, id, &paused, err);
@@ -215,7 +204,7 @@ static int run_checkpoint(struct ctr *c, struct err *err)
 		r = container_image(c, ct, ref, err);
 	if (paused)
 		checkpoint_resume(c, id);
-	end_lease(c);
+	record_lease_end(c);
 	return r;
 }
 
@@ -307,7 +296,6 @@ static int restore_container(struct ctr *c, const char *id, const json_t *index,
 			     PB_CONTAINERS(Container) * record, struct err *err)
 {
 	struct client_mounts mounts = {};
-	struct err e = ERR_INIT;
 	int r;
 
 	r = restore_snapshot(c, id, index, record, &mounts, err);
@@ -317,8 +305,8 @@ static int restore_container(struct ctr *c, const char *id, const json_t *index,
 		r = restore_layer(c, index, &mounts, err);
 	if (r == 0)
 		r = restore_record(c, id, index, record, err);
-	if (r < 0 && client_snapshot_remove(c->client, &c->ctx, record->snapshotter, id, &e) < 0)
-		ctr_warn("remove snapshot \"%s\": %s", id, e.text);
+	if (r < 0)
+		record_undo_snapshot(c, record->snapshotter, id);
 	return r;
 }
 
@@ -355,11 +343,11 @@ static int run_restore(struct ctr *c, struct err *err)
 	if (r == 0)
 		r = checkpoint_load(c, ref, &index, err);
 	if (r == 0)
-		r = client_lease_create(c->client, &c->ctx, LEASE_SECONDS, &c->ctx.lease, err);
+		r = record_lease_begin(c, err);
 	if (r < 0)
 		return r;
 	r = restore_container(c, id, index, &record, err);
-	end_lease(c);
+	record_lease_end(c);
 	return r < 0 ? r : restore_task(c, id, index, &record, err);
 }
 

@@ -52,11 +52,13 @@ static int make_lease(struct ctr *c, const char *id, const char *snapshotter, bo
 
 static void drop_lease(struct ctr *c, const char *id)
 {
+	int64_t deadline = record_undo_begin(c);
 	struct err e = ERR_INIT;
 
 	c->ctx.lease = "";
 	if (client_lease_delete(c->client, &c->ctx, id, &e) < 0 && e.kind != ERR_NOT_FOUND)
 		ctr_warn("delete lease \"%s\": %s", id, e.text);
+	c->ctx.deadline = deadline;
 }
 
 static int mount_at(struct ctr *c, const struct client_mounts *m, const char *target,
@@ -126,8 +128,8 @@ static int mount_image(struct ctr *c, const struct client_image *image, const ch
 	r = mount_or_find(c, key, target, &mounts, &where, err);
 	if (r == 0)
 		puts(where);
-	else if (made && client_snapshot_remove(c->client, &c->ctx, snapshotter, key, &e) < 0)
-		ctr_warn("remove snapshot \"%s\": %s", key, e.text);
+	else if (made)
+		record_undo_snapshot(c, snapshotter, key);
 	return r;
 }
 
@@ -145,9 +147,9 @@ static int run_mount(struct ctr *c, struct err *err)
 {
 	struct client_image image _cleanup_client_image_ = {};
 	const char *name, *target = ctr_arg(c, 1), *key, *snapshotter;
+	bool made;
 	int r;
 
-	bool made;
 	key = *target ? target : make_key(c->ctx.arena);
 	if (!key)
 		return err_nomem(err);

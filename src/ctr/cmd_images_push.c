@@ -122,6 +122,7 @@ static int run_push(struct ctr *c, struct err *err)
 	if (*manifest) {
 		struct err e = ERR_INIT;
 
+		(void)record_undo_begin(c);
 		if (delete_record(c, local, &e) < 0)
 			ctr_warn("remove image record \"%s\": %s", local, e.text);
 	}

@@ -17,8 +17,6 @@
 #include "ctr/record.h"
 #include "sys/mount.h"
 
-#define LEASE_SECONDS 3600
-
 static const struct ctr_flag install_flags[] = {
 	{"libs", 'l', CTR_BOOL, "install lib besides bin"},
 	{"replace", 'r', CTR_BOOL, "replace files that are there"},
@@ -118,7 +116,6 @@ static int install_image(struct ctr *c, const char *ref, struct install *i, stru
 	struct client_image image _cleanup_client_image_ = {};
 	struct client_mounts mounts = {};
 	const char *snapshotter, *key;
-	struct err e = ERR_INIT;
 	uint64_t random;
 	int r;
 
@@ -135,8 +132,7 @@ static int install_image(struct ctr *c, const char *ref, struct install *i, stru
 	if (r < 0)
 		return r;
 	r = copy_mounted(i, &mounts, err);
-	if (client_snapshot_remove(c->client, &c->ctx, snapshotter, key, &e) < 0)
-		ctr_warn("remove snapshot \"%s\": %s", key, e.text);
+	record_undo_snapshot(c, snapshotter, key);
 	return r;
 }
 
@@ -145,8 +141,7 @@ static int run_install(struct ctr *c, struct err *err)
 	struct install i = {.to = ctr_string(c, "path"),
 			    .libs = ctr_bool(c, "libs"),
 			    .replace = ctr_bool(c, "replace")};
-	const char *ref, *lease;
-	struct err e = ERR_INIT;
+	const char *ref;
 	int r;
 
 	r = record_arg(c, 0, "image", &ref, err);
@@ -155,14 +150,11 @@ static int run_install(struct ctr *c, struct err *err)
 	if (r == 0 && !*i.to)
 		r = opt_path(c, &i.to, err);
 	if (r == 0)
-		r = client_lease_create(c->client, &c->ctx, LEASE_SECONDS, &lease, err);
+		r = record_lease_begin(c, err);
 	if (r < 0)
 		return r;
-	c->ctx.lease = lease;
 	r = install_image(c, ref, &i, err);
-	c->ctx.lease = "";
-	if (client_lease_delete(c->client, &c->ctx, lease, &e) < 0)
-		ctr_warn("delete lease \"%s\": %s", lease, e.text);
+	record_lease_end(c);
 	return r;
 }
 

@@ -147,9 +147,12 @@ static int run_run(struct ctr *c, struct err *err)
 	if (r < 0)
 		return r;
 	r = sandbox_run(c, s, err);
-	if (r == 0)
+	if (r == 0) {
 		puts(id);
-	else if (record_delete(c, id, &e) < 0)
+		return 0;
+	}
+	(void)record_undo_begin(c);
+	if (record_delete(c, id, &e) < 0)
 		ctr_warn("remove the record of sandbox %s: %s", id, e.text);
 	return r;
 }

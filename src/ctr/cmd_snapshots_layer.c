@@ -127,10 +127,8 @@ static int side_open(struct ctr *c, const char *snapshotter, const char *key,
 
 static void side_close(struct ctr *c, const char *snapshotter, const struct side *s)
 {
-	struct err e = ERR_INIT;
-
-	if (s->view && client_snapshot_remove(c->client, &c->ctx, snapshotter, s->view, &e) < 0)
-		ctr_warn("remove snapshot \"%s\": %s", s->view, e.text);
+	if (s->view)
+		record_undo_snapshot(c, snapshotter, s->view);
 }
 
 /* Of the two keys: from the first to the second. Of one: from its parent to it. */

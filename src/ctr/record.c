@@ -9,6 +9,7 @@
 #include "rpc/rpc.h"
 
 #define LEASE_SECONDS (24 * 3600)
+#define UNDO_NS (10 * NSEC_PER_SEC)
 
 int record_arg(struct ctr *c, size_t i, const char *what, const char **ret, struct err *err)
 {
@@ -148,14 +149,35 @@ int record_lease_begin(struct ctr *c, struct err *err)
 	return client_lease_create(c->client, &c->ctx, LEASE_SECONDS, &c->ctx.lease, err);
 }
 
+int64_t record_undo_begin(struct ctr *c)
+{
+	int64_t own = c->ctx.deadline;
+
+	if (own)
+		c->ctx.deadline = MAX(own, time_mono() + UNDO_NS);
+	return own;
+}
+
 void record_lease_end(struct ctr *c)
 {
 	const char *id = c->ctx.lease;
+	int64_t deadline = record_undo_begin(c);
 	struct err e = ERR_INIT;
 
 	c->ctx.lease = "";
 	if (client_lease_delete(c->client, &c->ctx, id, &e) < 0)
 		ctr_warn("delete lease \"%s\": %s", id, e.text);
+	c->ctx.deadline = deadline;
+}
+
+void record_undo_snapshot(struct ctr *c, const char *snapshotter, const char *key)
+{
+	int64_t deadline = record_undo_begin(c);
+	struct err e = ERR_INIT;
+
+	if (client_snapshot_remove(c->client, &c->ctx, snapshotter, key, &e) < 0)
+		ctr_warn("remove snapshot \"%s\": %s", key, e.text);
+	c->ctx.deadline = deadline;
 }
 
 int record_each(struct ctr *c, const char *failed, bool missing_ok,

@@ -33,6 +33,12 @@ int record_copy_content(struct ctr *c, const char *digest, int fd, struct err *e
 int record_lease_begin(struct ctr *c, struct err *err) _must_check_;
 void record_lease_end(struct ctr *c);
 
+/* Time to undo something, also when the command's own is over: sets the deadline of c->ctx. Returns
+ * the one that is to be put back. */
+int64_t record_undo_begin(struct ctr *c);
+/* Removes a snapshot that the command has made for itself; what fails is told as a warning. */
+void record_undo_snapshot(struct ctr *c, const char *snapshotter, const char *key);
+
 /* Runs @fn for every positional argument. The first error is the result; with several arguments
  * each is also warned of.
  * @missing_ok: what is not found is warned of only. */
