@@ -10,6 +10,7 @@
 #include "base/path.h"
 #include "ctr/cmd_content.h"
 #include "ctr/record.h"
+#include "ctr/scratch.h"
 #include "oci/manifest.h"
 #include "sys/spawn.h"
 
@@ -128,6 +129,7 @@ static int check_kind(const char *kind, struct err *err)
 static int run_edit(struct ctr *c, struct err *err)
 {
 	const char *digest, *editor = ctr_string(c, "editor"), *dir = getenv("XDG_RUNTIME_DIR");
+	struct scratch scratch _cleanup_scratch_ = {};
 	int fd _cleanup_close_ = -1;
 	char *path;
 	int r;
@@ -142,15 +144,18 @@ static int run_edit(struct ctr *c, struct err *err)
 	path = path_join(c->ctx.arena, dir && *dir ? dir : "/tmp", "edit-XXXXXX");
 	if (!path)
 		return err_nomem(err);
-	fd = mkostemp(path, O_CLOEXEC);
+	/* A directory, for what editors put beside a file. */
+	r = scratch_make(path, &scratch, err);
+	if (r < 0)
+		return r;
+	path = path_join(c->ctx.arena, scratch.path, "blob");
+	if (!path)
+		return err_nomem(err);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_errno(err, errno, "make `%s`", path);
 	r = record_copy_content(c, digest, fd, err);
-	if (r == 0)
-		r = edit(c, digest, editor, path, err);
-	if (unlink(path) < 0 && errno != ENOENT)
-		ctr_warn("remove `%s`: %s", path, strerror(errno));
-	return r;
+	return r < 0 ? r : edit(c, digest, editor, path, err);
 }
 
 const struct ctr_command content_edit = {

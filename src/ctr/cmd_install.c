@@ -15,6 +15,7 @@
 #include "client/image.h"
 #include "ctr/install.h"
 #include "ctr/record.h"
+#include "ctr/scratch.h"
 #include "sys/mount.h"
 
 static const struct ctr_flag install_flags[] = {
@@ -94,17 +95,18 @@ static void *run_job(void *arg)
 
 static int copy_mounted(struct install *i, const struct client_mounts *mounts, struct err *err)
 {
-	char dir[] = "/tmp/ctr-install-XXXXXX";
-	struct job j = {.install = i, .mounts = mounts, .dir = dir, .err = ERR_INIT};
+	struct scratch dir _cleanup_scratch_ = {};
+	struct job j = {.install = i, .mounts = mounts, .err = ERR_INIT};
 	pthread_t thread;
 	int r;
 
-	if (!mkdtemp(dir))
-		return err_errno(err, errno, "make a directory in /tmp");
+	r = scratch_make("/tmp/ctr-install-XXXXXX", &dir, err);
+	if (r < 0)
+		return r;
+	j.dir = dir.path;
 	r = pthread_create(&thread, NULL, run_job, &j);
 	if (r == 0)
 		pthread_join(thread, NULL);
-	rmdir(dir);
 	if (r > 0)
 		return err_errno(err, r, "start a thread");
 	return j.result < 0 ? err_copy(err, &j.err) : 0;

@@ -40,8 +40,7 @@ void erofs_trees_done(struct erofs_trees *t)
 {
 	while (t->n)
 		close(t->fds[--t->n]);
-	if (t->dir)
-		(void)rm_rf(AT_FDCWD, t->dir);
+	scratch_done(&t->scratch);
 }
 
 bool convert_erofs_takes(const char *media_type)
@@ -53,22 +52,17 @@ bool convert_erofs_takes(const char *media_type)
 
 static int trees_begin(struct ctr *c, struct erofs_trees *t, struct err *err)
 {
-	char *dir = arena_printf(c->ctx.arena, "%s/ctr-erofs-XXXXXX",
-				 str_or(getenv("TMPDIR"), "/var/tmp"));
+	const char *template = arena_printf(c->ctx.arena, "%s/ctr-erofs-XXXXXX",
+					    str_or(getenv("TMPDIR"), "/var/tmp"));
 
-	if (!dir)
-		return err_nomem(err);
-	if (!mkdtemp(dir))
-		return err_errno(err, errno, "make a temporary directory `%s`", dir);
-	t->dir = dir;
-	return 0;
+	return template ? scratch_make(template, &t->scratch, err) : err_nomem(err);
 }
 
 static int make_dir(struct conversion *x, struct err *err)
 {
 	struct arena *a = x->c->ctx.arena;
 
-	x->dir = arena_printf(a, "%s/%zu", x->trees->dir, x->trees->made++);
+	x->dir = arena_printf(a, "%s/%zu", x->trees->scratch.path, x->trees->made++);
 	x->fs = x->dir ? path_join(a, x->dir, "fs") : NULL;
 	x->image = x->dir ? path_join(a, x->dir, EROFS_LAYER) : NULL;
 	if (!x->fs || !x->image)
@@ -206,7 +200,7 @@ int convert_erofs_layer(struct ctr *c, const struct convert_options *o, struct e
 	if (geteuid() != 0)
 		return err_set(err, ERR_PERMISSION_DENIED,
 			       "layers become EROFS images by root only");
-	if (!trees->dir)
+	if (!trees->scratch.path)
 		r = trees_begin(c, trees, err);
 	if (r == 0)
 		r = make_dir(&x, err);

@@ -4,13 +4,14 @@
 
 #include "base/digest.h"
 #include "ctr/convert.h"
+#include "ctr/scratch.h"
 
 /* Whether @media_type is that of a layer that can become one. */
 bool convert_erofs_takes(const char *media_type);
 
 /* The layers of one image: a layer may leave out directories that those below it have. */
 struct erofs_trees {
-	char *dir; /* temporary; NULL = none yet */
+	struct scratch scratch; /* its path is NULL before the first */
 	size_t made;
 	int fds[62]; /* the nearest ones, the topmost last */
 	size_t n;

@@ -100,7 +100,7 @@ static const char *scheme(const struct ctr *c)
 static int make_hosts_dir(struct ctr *c, const char *host, struct registry *reg, struct err *err)
 {
 	struct buf text _cleanup_buf_ = BUF_INIT;
-	char *dir, *path;
+	char *path;
 	int r;
 
 	if (!wants_tls(c))
@@ -110,15 +110,11 @@ static int make_hosts_dir(struct ctr *c, const char *host, struct registry *reg,
 			       "--hosts-dir says all about certificates, other flags cannot be "
 			       "given with it");
 	r = make_hosts_toml(c, &text, err);
+	if (r == 0)
+		r = scratch_make("/tmp/ctr-hosts-XXXXXX", &reg->hosts, err);
 	if (r < 0)
 		return r;
-	dir = arena_strdup(c->ctx.arena, "/tmp/ctr-hosts-XXXXXX");
-	if (!dir)
-		return err_nomem(err);
-	if (!mkdtemp(dir))
-		return err_errno(err, errno, "make a directory in /tmp");
-	reg->hosts_dir = dir;
-	path = path_join(c->ctx.arena, dir, host);
+	path = path_join(c->ctx.arena, reg->hosts.path, host);
 	if (!path)
 		return err_nomem(err);
 	if (mkdir(path, 0700) < 0)
@@ -229,7 +225,7 @@ int registry_init(struct ctr *c, const char *reference, struct registry *ret, st
 	ret->message.reference = (char *)reference;
 	ret->message.resolver = &ret->resolver;
 	ret->resolver.host_dir =
-		ret->hosts_dir ? ret->hosts_dir : (char *)ctr_string(c, "hosts-dir");
+		ret->hosts.path ? ret->hosts.path : (char *)ctr_string(c, "hosts-dir");
 	ret->resolver.default_scheme = (char *)scheme(c);
 	ret->resolver.http_debug = http_debug(c);
 	return 0;
@@ -248,11 +244,7 @@ int registry_attach(struct registry *reg, struct client_transfer *t, struct err 
 
 void registry_done(struct registry *reg)
 {
-	int r = reg->hosts_dir ? rm_rf(AT_FDCWD, reg->hosts_dir) : 0;
-
-	if (r < 0)
-		ctr_warn("remove `%s`: %s", reg->hosts_dir, strerror(-r));
-	reg->hosts_dir = NULL;
+	scratch_done(&reg->hosts);
 }
 
 /* ---- Platforms ---- */

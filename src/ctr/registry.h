@@ -4,6 +4,7 @@
 
 #include "ctr/ctr.h"
 #include "ctr/docker_auth.h"
+#include "ctr/scratch.h"
 #include "ctr/transfer.h"
 
 extern const struct ctr_flag registry_flags[];
@@ -14,7 +15,7 @@ struct registry {
 	struct client_auth given; /* --user, --refresh */
 	bool has_given;
 	const char *repository; /* of the reference */
-	char *hosts_dir;	/* made for this transfer, NULL = none */
+	struct scratch hosts;	/* made for this transfer, when it is */
 };
 #define _cleanup_registry_ _cleanup_(registry_done)
 

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """ctr's own standard streams: full, closed, or given up by who reads them."""
 import os
+import pathlib
+import signal
+import socket
 import subprocess
 
 import pytest
@@ -86,3 +89,16 @@ def test_errors_of_others_are_not_taken_for_the_daemon_s(ctr, tmp_path):
 def test_the_longest_time_is_no_time_at_all(ctr):
     longest = "2562047h47m16.854775807s"
     ctr("--timeout", longest, "--connect-timeout", longest, "version")
+
+
+def test_an_interrupted_pull_leaves_nothing_in_tmp(ctr):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host = f"127.0.0.1:{silent.getsockname()[1]}"
+        p = ctr.popen("images", "pull", "--skip-verify", f"{host}/x:1", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENV)
+        silent.settimeout(SECONDS)
+        connection, _ = silent.accept()
+        assert list(pathlib.Path("/tmp").glob(f"ctr-hosts-*/{host}"))
+        p.send_signal(signal.SIGINT)
+        assert p.wait(SECONDS) == -signal.SIGINT
+        connection.close()
+    assert not list(pathlib.Path("/tmp").glob(f"ctr-hosts-*/{host}"))
