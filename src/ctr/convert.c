@@ -442,6 +442,8 @@ static int convert(struct converter *k, json_t *j, int depth, bool *ret_changed,
 	r = descriptor_from_json(k->c->ctx.arena, j, &d, err);
 	if (r < 0)
 		return r;
+	if (depth > DEPTH_MAX + 1) /* of manifests that are others' layers, too */
+		return err_set(err, ERR_INVALID_ARGUMENT, "%s is nested too deeply", d.digest);
 	if (media_is_layer(d.media_type))
 		r = convert_layer(k, j, &d, &changed, err);
 	else if (media_is_manifest(d.media_type))

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """ctr images convert: what changes, what does not, and that the garbage collector sees the same."""
 import contextlib
+import hashlib
 import json
 import subprocess
 
 import pytest
 
+import evil
 import images
 from harness import SECONDS, rows, run, until
 
@@ -175,3 +177,27 @@ def test_a_conversion_that_takes_too_long_gives_its_lease_back(ctr, layered):
         late = ctr("--timeout", "4s", "images", "convert", "--uncompress", layered["gzip"], "localhost/plain:1", check=False)
     assert late.returncode == 1 and "deadline exceeded" in late.stderr and "delete lease" not in late.stderr
     assert not ctr.quiet("leases", "ls", "-q")
+
+
+def test_manifests_in_the_place_of_layers_have_an_end(ctr, daemon, stubs):
+    api = evil.Api(stubs, daemon)
+    made = []
+
+    def put(document, media_type):
+        data = json.dumps(document).encode()
+        made.append("sha256:" + hashlib.sha256(data).hexdigest())
+        request = api.content.Write.request(action=2, ref=made[-1], expected=made[-1], total=len(data), data=data,
+                                            labels={"containerd.io/gc.root": "1"})
+        list(api.content.stub.Write(iter([request]), metadata=api.metadata()))
+        return {"mediaType": media_type, "digest": made[-1], "size": len(data)}
+
+    config = put({"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": []}}, images.CONFIG)
+    top = []
+    for _ in range(12):
+        top = [put({"schemaVersion": 2, "config": config, "layers": top}, images.MANIFEST)]
+    api.images.Create(image={"name": "localhost/deep:1", "target": {"media_type": top[0]["mediaType"], "digest": top[0]["digest"], "size": top[0]["size"]}})
+    p = ctr("images", "convert", "--uncompress", "localhost/deep:1", "localhost/plain:1", check=False)
+    assert p.returncode == 1 and "nested too deeply" in p.stderr, p.stderr
+    ctr("images", "rm", "localhost/deep:1")
+    ctr("content", "rm", *made)
+    api.close()
