@@ -4,6 +4,7 @@
 
 #include "ctr/cmd_checkpoint.h"
 #include "ctr/cmd_tasks.h"
+#include "ctr/create.h"
 #include "ctr/listing.h"
 #include "client/rootfs.h"
 #include "ctr/task.h"
@@ -181,6 +182,12 @@ static int run_exec(struct ctr *c, struct err *err)
 
 	if (c->n_args == 1)
 		return err_set_raw(err, ERR_INVALID_ARGUMENT, "a command must be provided");
+	r = create_check_text(c, err);
+	/* It becomes a part of paths. */
+	if (r == 0)
+		r = ident_validate(ctr_string(c, "exec-id"), err);
+	if (r < 0)
+		return r;
 	task_announce();
 	r = need_id(c, &id, err);
 	if (r == 0)

@@ -11,11 +11,46 @@
 #include "ctr/create_spec.h"
 #include "client/create.h"
 
+static int check_word(const char *what, const char *word, struct err *err)
+{
+	json_t *j = json_string(word);
+
+	if (!j)
+		return err_set(err, ERR_INVALID_ARGUMENT, "%s \"%s\" is not UTF-8", what, word);
+	json_decref(j);
+	return 0;
+}
+
+int create_check_text(const struct ctr *c, struct err *err)
+{
+	static const char *const single[] = {"cwd", "hostname", "user", "cgroup"};
+	static const char *const many[] = {"env",   "label",   "annotation",
+					   "mount", "with-ns", "device"};
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < c->n_args; i++)
+		r = check_word("argument", c->args[i], err);
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(single); i++)
+		if (ctr_has_flag(c, single[i]))
+			r = check_word(single[i], ctr_string(c, single[i]), err);
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(many); i++) {
+		size_t n = 0;
+		const char **v = ctr_has_flag(c, many[i]) ? ctr_strings(c, many[i], &n) : NULL;
+
+		for (size_t k = 0; r == 0 && k < n; k++)
+			r = check_word(many[i], v[k], err);
+	}
+	return r;
+}
+
 int create_args(struct ctr *c, struct create *ret, struct err *err)
 {
 	struct create k = {.ref = "", .snapshotter = ""};
 	char *path;
+	int r = create_check_text(c, err);
 
+	if (r < 0)
+		return r;
 	if (ctr_is_set(c, "config")) {
 		k.id = ctr_arg(c, 0);
 		if (c->n_args > 1)

@@ -23,6 +23,8 @@ struct create {
 
 /* Reads the positional arguments; -ERR_INVALID_ARGUMENT with ctr's texts. */
 int create_args(struct ctr *c, struct create *ret, struct err *err) _must_check_;
+/* Of the words of the line those that go into a spec must be UTF-8, since a spec is JSON. */
+int create_check_text(const struct ctr *c, struct err *err) _must_check_;
 /* Snapshot, spec and record; undoes the snapshot when a later step fails. Needs a connection.
  * In any case create_done() has to follow. */
 int create_container(struct ctr *c, struct create *k, struct err *err) _must_check_;

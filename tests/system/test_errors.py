@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Typing mistakes: one clear line on stderr and exit status 1."""
+import os
 import subprocess
 
-from harness import BIN, USER, Ctr, free_port, run
+from harness import BIN, SECONDS, USER, Ctr, Daemon, free_port, run, until
 
 
 def one_line(p, *words):
@@ -68,6 +69,33 @@ def test_oci_runtime_that_is_not_there(ctr, image, name):
     p = ctr("run", "--rm", "--runc-binary", "/no/such/runc", image, name, "true", check=False)
     one_line(p, "/no/such/runc")
     assert name not in ctr.quiet("tasks", "ls", "-q")
+
+
+def test_text_that_is_not_utf8_and_ids_that_are_none(ctr, image, name):
+    ctr("run", "-d", image, name, "sleep", "1000")
+    bad = b"a=\xff"
+    for command in (["run", "--rm", image, name + "2", "echo", bad], ["run", "--rm", "--env", bad, image, name + "2", "true"],
+                    ["run", "--rm", "--label", bad, image, name + "2", "true"], ["run", "--rm", "--cwd", bad, image, name + "2", "true"],
+                    ["tasks", "exec", "--exec-id", "e", name, "echo", bad]):
+        p = subprocess.run([*ctr.argv(), *command], stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS,
+                           env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"})
+        assert p.returncode == 1 and b"is not UTF-8" in p.stderr and not p.stdout, p.stderr
+    assert ctr.quiet("containers", "ls", "-q") == [name]
+    for bad in ("a/b", "../../x", ""):
+        one_line(ctr("tasks", "exec", "--exec-id", bad, name, "true", check=False), "identifier")
+
+
+def test_daemon_that_ends_meanwhile():
+    d = Daemon()
+    d.start()
+    p = d.ctr.popen("content", "ingest", "half", stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until("the ingest to begin", lambda: "half" in d.ctr.out("content", "active"))
+    d.kill()
+    p.stdin.close()
+    assert p.wait(SECONDS) == 1
+    assert p.stderr.read() == "ctr: the connection is closed: containerd has ended; containers go on without it\n"
+    d.start()
+    d.close()
 
 
 def test_name_that_is_taken(ctr, image, name):
