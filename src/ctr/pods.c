@@ -70,6 +70,10 @@ int pods_get(struct ctr *c, CRI(ListPodSandboxResponse) * *ret, struct err *err)
 
 	if (r < 0)
 		return r;
+	for (size_t i = 0; i < l->n_items; i++)
+		if (!l->items[i]->metadata)
+			return err_set(err, ERR_INTERNAL, "pod %s came without its name",
+				       l->items[i]->id);
 	if (l->n_items > 0)
 		qsort(l->items, l->n_items, sizeof(l->items[0]), pod_cmp);
 	*ret = l;
@@ -84,6 +88,10 @@ int pods_containers_get(struct ctr *c, CRI(ListContainersResponse) * *ret, struc
 
 	if (r < 0)
 		return r;
+	for (size_t i = 0; i < l->n_containers; i++)
+		if (!l->containers[i]->metadata)
+			return err_set(err, ERR_INTERNAL, "container %s came without its name",
+				       l->containers[i]->id);
 	if (l->n_containers > 0)
 		qsort(l->containers, l->n_containers, sizeof(l->containers[0]), container_cmp);
 	*ret = l;
