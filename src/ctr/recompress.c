@@ -98,6 +98,10 @@ static int open_pump(struct ctr *c, const struct descriptor *d, struct pump *p, 
 	p->hasher = hasher_new(digest_alg(d->digest));
 	if (!p->arena || !p->hasher)
 		return err_nomem(err);
+	/* The thread reads while the caller writes. */
+	r = client_share(c->client, err);
+	if (r < 0)
+		return r;
 	r = client_stream(c->client, &c->ctx, PB_CONTENT_SERVICE, "Read", &req.base, &p->stream,
 			  err);
 	if (r < 0)

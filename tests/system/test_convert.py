@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import subprocess
 
 import pytest
@@ -201,3 +202,15 @@ def test_manifests_in_the_place_of_layers_have_an_end(ctr, daemon, stubs):
     ctr("images", "rm", "localhost/deep:1")
     ctr("content", "rm", *made)
     api.close()
+
+
+def test_layers_of_some_megabytes_are_converted(ctr, tmp_path):
+    """They are read and written at the same time, by two threads on one connection."""
+    layout = images.Layout(tmp_path / "l")
+    tars = [images.tar_of([(f"{i}", os.urandom(6 << 20))]) for i in range(3)]
+    (layout.dir / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [
+        {**layout.image(tars), "annotations": {"org.opencontainers.image.ref.name": "1"}}]}))
+    run(["tar", "-C", layout.dir, "-cf", tmp_path / "l.tar", "."])
+    ctr("images", "import", "--no-unpack", "--base-name", "localhost/big", tmp_path / "l.tar")
+    converted = ctr.out("images", "convert", "--uncompress", "localhost/big:1", "localhost/plain:1").strip()
+    assert [layer["digest"] for layer in document(ctr, converted)["layers"]] == ["sha256:" + hashlib.sha256(t).hexdigest() for t in tars]
