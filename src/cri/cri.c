@@ -21,7 +21,8 @@
 #include "cri/timers.h"
 #include "cri/usage.h"
 
-/* The exits are followed from here on: before anybody asks which tasks run. */
+/* What others get to know of comes last, when all that can fail is there: they would go on with
+ * what is freed again. The exits are followed from here on: before anybody asks which tasks run. */
 static int make_parts(struct cri *c, struct err *err)
 {
 	int r = cri_pause_install(c, err);
@@ -29,11 +30,7 @@ static int make_parts(struct cri *c, struct err *err)
 	if (r == 0)
 		r = cri_podsandbox_new(c, &c->podsandbox, err);
 	if (r == 0)
-		r = sandbox_controllers_add(c->o.controllers, "podsandbox", c->podsandbox, err);
-	if (r == 0)
 		r = cri_events_new(c, &c->events, err);
-	if (r == 0)
-		r = cri_exits_new(c, &c->exits, err);
 	if (r == 0)
 		r = cri_registry_write(c, c->arena, &c->registry_dir, err);
 	if (r == 0)
@@ -42,7 +39,15 @@ static int make_parts(struct cri *c, struct err *err)
 		r = cri_network_new(c, &c->network, err);
 	if (r == 0)
 		r = cri_stats_new(c, &c->stats, err);
-	return r < 0 ? r : cri_streaming_new(c, &c->streaming, err);
+	if (r == 0)
+		r = cri_streaming_new(c, &c->streaming, err);
+	if (r == 0)
+		r = cri_exits_new(c, &c->exits, err);
+	if (r == 0)
+		r = sandbox_controllers_add(c->o.controllers, "podsandbox", c->podsandbox, err);
+	if (r == 0)
+		cri_network_watch(c->network);
+	return r;
 }
 
 int cri_new(const struct cri_options *o, struct cri **ret, struct err *err)

@@ -34,6 +34,7 @@
 #define TEMPLATE_MAX (1u << 20)
 #define CONF_NAME "10-containerd-net.conflist"
 #define NOT_INITIALISED "cni plugin not initialized"
+#define UNWATCHED "CNI: the configuration directories are not watched: no memory"
 #define BURST_MAX 0xffffffffULL
 
 struct nets {
@@ -152,7 +153,7 @@ static void watch(void *arg)
 {
 	struct cri_network *n = arg;
 	if (loop_add_fd(n->c->o.loop, n->inotify, EPOLLIN, on_change, n, &n->source) < 0)
-		log_warn("CNI: the configuration directories are not watched: no memory");
+		log_warn(UNWATCHED);
 }
 
 static int add_dir(struct cri_network *n, const char *handler, const char *path, int64_t max,
@@ -203,14 +204,18 @@ int cri_network_new(struct cri *c, struct cri_network **ret, struct err *err)
 					    ? k->handlers[i].cni_max_conf_num
 					    : 1,
 				    err);
-	if (r == 0 && loop_post(c->o.loop, watch, n) < 0)
-		r = err_nomem(err);
 	if (r < 0) {
 		cri_network_free(n);
 		return r;
 	}
 	*ret = n;
 	return 0;
+}
+
+void cri_network_watch(struct cri_network *n)
+{
+	if (loop_post(n->c->o.loop, watch, n) < 0)
+		log_warn(UNWATCHED);
 }
 
 void cri_network_free(struct cri_network *n)

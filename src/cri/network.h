@@ -9,6 +9,8 @@
 #include "cri/internal.h"
 
 int cri_network_new(struct cri *c, struct cri_network **ret, struct err *err) _must_check_;
+/* Once nothing can fail any more: from now on the loop knows of it, which ends before it. */
+void cri_network_watch(struct cri_network *n);
 void cri_network_free(struct cri_network *n);
 
 /* 0 when networks of this handler ("" = the default) can be set up, else why not. */

@@ -205,6 +205,23 @@ def test_service_whose_part_is_disabled_harms_nobody(stubs, plugin):
     d.close()
 
 
+def test_port_of_streams_that_is_taken_costs_the_pods_only(stubs):
+    """What the CRI had made by then, nobody finds any more."""
+    d = evil.new_daemon()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        d.config.write_text(f'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\nstream_server_port = "{taken.getsockname()[1]}"\n')
+        for _ in range(5):
+            d.start()
+            client = rpc.Client(stubs, d.address, "default")
+            with pytest.raises(grpc.RpcError) as e:
+                client("containerd.services.sandbox.v1.Controller/Status", {"sandbox_id": "x", "sandboxer": "podsandbox"})
+            assert "podsandbox" in e.value.details() and e.value.code() != grpc.StatusCode.UNAVAILABLE
+            client.close()
+            d.stop()
+    assert "streaming server: listen on 127.0.0.1" in d.log.read_text()
+    d.close()
+
+
 def transfer():
     def store(name):
         return "containerd.types.transfer.ImageStore", rpc.build("containerd.types.transfer.ImageStore", {"name": name}).SerializeToString()
