@@ -28,6 +28,15 @@ static void set_running(struct cri_status *s, void *arg)
 	}
 }
 
+/* It has run, though nobody had come to write that down. */
+static void set_started(struct cri_status *s, void *arg)
+{
+	const struct cri_task_info *t = arg;
+
+	if (!s->started_at)
+		s->started_at = t->exited_at.tv_sec * NSEC_PER_SEC + t->exited_at.tv_nsec;
+}
+
 static int resume(struct ctx *ctx, struct cri *c, struct cri_container *k, struct cri_task_info *t,
 		  struct err *err)
 {
@@ -69,6 +78,8 @@ static int settle(struct ctx *ctx, struct cri *c, struct cri_container *k, struc
 		r = cri_container_io_options(ctx, c, k, &io, err);
 		if (r == 0 && cri_io_load(ctx, c, &io, &k->io, &own) < 0)
 			log_warn("container %s: the rest of its output: %s", k->o.id, own.text);
+		if (r == 0)
+			r = cri_container_change(c, k, set_started, &t, err);
 		if (r < 0)
 			return r;
 		r = cri_container_exited(c, k, &x);
