@@ -4,6 +4,9 @@
  * have come from the block before: so the last bytes of a block are kept right before the next one,
  * and pos may become smaller than IN_SLACK.
  *
+ * The headers of gzip members are skipped here: ISA-L loses its way in one that has a checksum when
+ * it goes on in another block.
+ *
  * Behind the last gzip member zero bytes are ignored (tapes and some registries pad), anything else
  * is an error, as in Go's reader.
  */
@@ -133,8 +136,6 @@ static int detect(struct inflate *f, struct err *err)
 	if (n >= 3 && p[0] == 0x1f && p[1] == 0x8b && p[2] == 8) {
 		f->format = FORMAT_GZIP;
 		isal_inflate_init(&f->gz);
-		f->gz.crc_flag = ISAL_GZIP;
-		f->started = true;
 	} else if (is_zstd(p, n)) {
 		f->format = FORMAT_ZSTD;
 		f->zstd = ZSTD_createDStream();
@@ -146,7 +147,61 @@ static int detect(struct inflate *f, struct err *err)
 	return 0;
 }
 
-/* Between gzip members: 1 = another one begins, 0 = the end. */
+/* A byte of a gzip header, or a negative kind. */
+static int head_byte(struct inflate *f, struct err *err)
+{
+	int r = fill(f, err);
+
+	if (r == 0)
+		return err_set(err, ERR_INVALID_ARGUMENT, "gzip: unexpected end of file");
+	return r < 0 ? r : f->in[f->pos++];
+}
+
+/* @n bytes of it, or (@n 0) all up to a NUL. */
+static int head_skip(struct inflate *f, unsigned n, struct err *err)
+{
+	for (unsigned i = 0; n == 0 || i < n; i++) {
+		int c = head_byte(f, err);
+
+		if (c < 0)
+			return c;
+		if (n == 0 && c == 0)
+			break;
+	}
+	return 0;
+}
+
+/* 1f 8b 08 flags time:32 level system, then length:16 and so many bytes, a name, a comment, and a
+ * checksum:16, each when its flag says so. */
+static int gzip_head(struct inflate *f, struct err *err)
+{
+	enum { CHECKSUM = 2, EXTRA = 4, NAME = 8, COMMENT = 16 };
+	int h[10], r = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(h); i++) {
+		h[i] = head_byte(f, err);
+		if (h[i] < 0)
+			return h[i];
+	}
+	if (h[2] != 8)
+		return err_set(err, ERR_INVALID_ARGUMENT, "gzip: invalid header");
+	if (h[3] & EXTRA) {
+		int low = head_byte(f, err), high = low < 0 ? low : head_byte(f, err);
+
+		r = high < 0 ? high : 0;
+		if (r == 0 && (low || high))
+			r = head_skip(f, (unsigned)(high << 8 | low), err);
+	}
+	if (r == 0 && (h[3] & NAME))
+		r = head_skip(f, 0, err);
+	if (r == 0 && (h[3] & COMMENT))
+		r = head_skip(f, 0, err);
+	if (r == 0 && (h[3] & CHECKSUM))
+		r = head_skip(f, 2, err);
+	return r;
+}
+
+/* Before and between gzip members: 1 = another one begins, 0 = the end. */
 static int gzip_next(struct inflate *f, struct err *err)
 {
 	int r = peek(f, 2, err);
@@ -154,8 +209,11 @@ static int gzip_next(struct inflate *f, struct err *err)
 	if (r < 0)
 		return r;
 	if (avail(f) >= 2 && input(f)[0] == 0x1f && input(f)[1] == 0x8b) {
+		r = gzip_head(f, err);
+		if (r < 0)
+			return r;
 		isal_inflate_reset(&f->gz);
-		f->gz.crc_flag = ISAL_GZIP;
+		f->gz.crc_flag = ISAL_GZIP_NO_HDR_VER;
 		return 1;
 	}
 	for (;;) {

@@ -32,12 +32,15 @@ static ssize_t source_read(void *arg, void *p, size_t n)
 	return (ssize_t)n;
 }
 
-static void gzip_add(struct buf *b, const void *p, size_t n)
+/* @head NULL = a short one. */
+static void gzip_add_with(struct buf *b, gz_header *head, const void *p, size_t n)
 {
 	z_stream z = {0};
 	static char out[1 << 20];
 
 	assert_int_equal(deflateInit2(&z, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
+	if (head)
+		assert_int_equal(deflateSetHeader(&z, head), Z_OK);
 	z.next_in = (void *)p;
 	z.avail_in = (unsigned)n;
 	z.next_out = (void *)out;
@@ -45,6 +48,11 @@ static void gzip_add(struct buf *b, const void *p, size_t n)
 	assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
 	buf_add(b, out, sizeof(out) - z.avail_out);
 	deflateEnd(&z);
+}
+
+static void gzip_add(struct buf *b, const void *p, size_t n)
+{
+	gzip_add_with(b, NULL, p, n);
 }
 
 static void zstd_add(struct buf *b, const void *p, size_t n)
@@ -114,6 +122,44 @@ static void members_and_frames_may_be_cut_anywhere(void **state)
 	}
 	assert_inflates(&gz, 1 << 20, 1, p, n);
 	assert_inflates(&gz, 3, 1 << 20, p, n);
+}
+
+/* With all that a header may have, in each combination. */
+static void headers_of_members_may_be_cut_anywhere(void **state)
+{
+	size_t n = 300;
+	_cleanup_free_ char *p = text(n), *extra = text(300);
+	_cleanup_buf_ struct buf gz = BUF_INIT, want = BUF_INIT, out = BUF_INIT;
+	struct err err;
+
+	for (int i = 0; i < 32; i++) {
+		gz_header h = {
+			.extra = i & 1 ? (Bytef *)extra : NULL,
+			.extra_len = i & 16 ? 300 : 0,
+			.name = i & 2 ? (Bytef *)"name" : NULL,
+			.comment = i & 4 ? (Bytef *)"" : NULL,
+			.hcrc = i & 8 ? 1 : 0,
+		};
+
+		gzip_add_with(&gz, &h, p, n);
+		buf_add(&want, p, n);
+	}
+	for (size_t chunk = 1; chunk < 300; chunk++)
+		assert_inflates(&gz, chunk, 4096, want.data, want.len);
+	assert_inflates(&gz, 1 << 20, 4096, want.data, want.len);
+	for (size_t cut = 320; cut >= 4; cut--) {
+		_cleanup_buf_ struct buf last = BUF_INIT;
+		gz_header h = {.extra = (Bytef *)extra,
+			       .extra_len = 300,
+			       .name = (Bytef *)"name",
+			       .comment = (Bytef *)"comment",
+			       .hcrc = 1};
+
+		gzip_add_with(&last, &h, p, n);
+		last.len = cut;
+		assert_int_equal(inflate_all(&last, 100, 1000, &out, &err), ERR_INVALID_ARGUMENT);
+		assert_non_null(strstr(err.text, "unexpected end of file"));
+	}
 }
 
 static void large_members_cross_the_input_block(void **state)
@@ -261,6 +307,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(members_and_frames_may_be_cut_anywhere),
+		cmocka_unit_test(headers_of_members_may_be_cut_anywhere),
 		cmocka_unit_test(large_members_cross_the_input_block),
 		cmocka_unit_test(plain_data_passes),
 		cmocka_unit_test(zeroes_behind_gzip_are_padding_and_all_else_is_an_error),
