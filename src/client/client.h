@@ -69,7 +69,8 @@ int client_content_receive(struct rpc_stream *s, struct ctx *ctx, const char *di
 /* ---- Writing content (content.c) ---- */
 struct digest;
 struct client_writer;
-/* Starts the ingest @ref anew; while somebody else writes it, waits, within @ctx. @ctx stays where it is until the writer is freed. */
+/* Starts the ingest @ref anew; while somebody else writes it, waits, within @ctx. @ctx stays where
+ * it is until the writer is freed. */
 int client_writer_open(struct client *c, struct ctx *ctx, const char *ref,
 		       struct client_writer **ret, struct err *err) _must_check_;
 int client_writer_write(struct client_writer *w, const void *p, size_t n,
