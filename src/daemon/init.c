@@ -956,8 +956,8 @@ void daemon_call_done(void *arg, const char *path, int code, const char *text, i
 int plugin_server_grpc_init(struct plugin_init *in, struct err *err)
 {
 	struct daemon *d = daemon_of(in);
-	struct grpc_server_options o = {.max_recv = (size_t)cfg_int(in, "max_recv_message_size"),
-					.max_send = (size_t)cfg_int(in, "max_send_message_size"),
+	struct grpc_server_options o = {.max_recv = cfg_size(in, "max_recv_message_size"),
+					.max_send = cfg_size(in, "max_send_message_size"),
 					.on_done = daemon_call_done};
 	const char *address = cfg_str(in, "address");
 	if (str_empty(address))

@@ -550,6 +550,13 @@ int64_t cfg_int(const struct plugin_init *in, const char *path)
 	return config_get_int(in->values, path);
 }
 
+size_t cfg_size(const struct plugin_init *in, const char *path)
+{
+	int64_t v = cfg_int(in, path);
+
+	return v > 0 ? (size_t)v : 0;
+}
+
 double cfg_float(const struct plugin_init *in, const char *path)
 {
 	return config_get_float(in->values, path);

@@ -134,6 +134,7 @@ int plugin_set_capabilities(struct plugin_init *in, const char *const *capabilit
 const char *cfg_str(const struct plugin_init *in, const char *path);
 bool cfg_bool(const struct plugin_init *in, const char *path);
 int64_t cfg_int(const struct plugin_init *in, const char *path);
+size_t cfg_size(const struct plugin_init *in, const char *path); /* 0 when it is below */
 double cfg_float(const struct plugin_init *in, const char *path);
 int64_t cfg_duration(const struct plugin_init *in, const char *path);
 const char *const *cfg_strings(const struct plugin_init *in,

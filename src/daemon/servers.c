@@ -198,8 +198,8 @@ static int check_tls(struct plugin_init *in, struct err *err)
 static int tcp_server(struct plugin_init *in, struct err *err)
 {
 	struct daemon *d = daemon_of(in);
-	struct grpc_server_options o = {.max_recv = (size_t)cfg_int(in, "max_recv_message_size"),
-					.max_send = (size_t)cfg_int(in, "max_send_message_size"),
+	struct grpc_server_options o = {.max_recv = cfg_size(in, "max_recv_message_size"),
+					.max_send = cfg_size(in, "max_send_message_size"),
 					.max_connections = TCP_CONNECTIONS_MAX,
 					.on_done = daemon_call_done};
 	int r;

@@ -205,6 +205,19 @@ def test_service_whose_part_is_disabled_harms_nobody(stubs, plugin):
     d.close()
 
 
+def test_limit_of_messages_below_zero_is_the_default(stubs):
+    d = evil.new_daemon()
+    d.config.write_text(d.config.read_text() + "[grpc]\nmax_recv_message_size = -1\nmax_send_message_size = -1\n")
+    d.start()
+    client = rpc.Client(stubs, d.address, "default")
+    with pytest.raises(grpc.RpcError) as e:
+        client.raw("containerd.services.namespaces.v1.Namespaces/List", bytes(17 << 20))
+    assert e.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert client.raw("containerd.services.namespaces.v1.Namespaces/List", b"") is not None
+    client.close()
+    d.close()
+
+
 def test_port_of_streams_that_is_taken_costs_the_pods_only(stubs):
     """What the CRI had made by then, nobody finds any more."""
     d = evil.new_daemon()
