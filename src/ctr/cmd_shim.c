@@ -3,7 +3,11 @@
  *
  * The socket's name is made of the daemon's address, the namespace and the id, as shims make it;
  * those of another group or socket directory are named by --shim-address. */
+#include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
 
 #include "base/digest.h"
 #include "base/fd.h"
@@ -211,22 +215,76 @@ static int process_load(struct ctr *c, char **ret, struct err *err)
 	return *ret ? 0 : err_nomem(err);
 }
 
-/* Copies until the process has ended. */
-static int attached(struct ctr *c, const char *exec_id, struct client_io *io, struct err *err)
+/* Tells the shim when our standard input has ended, while the other thread waits for the process.
+ */
+struct ender {
+	struct ctr c; /* with an arena of its own */
+	const char *exec_id;
+	int ended_fd, stop_fd;
+};
+
+static void *end_input(void *arg)
+{
+	TASK(CloseIORequest) req = CONTAINERD__TASK__V3__CLOSE_IOREQUEST__INIT;
+	struct ender *e = arg;
+	struct pollfd p[] = {{.fd = e->stop_fd, .events = POLLIN},
+			     {.fd = e->ended_fd, .events = POLLIN}};
+	struct err gone = ERR_INIT;
+
+	while (poll(p, ARRAY_LEN(p), -1) < 0 && errno == EINTR)
+		;
+	req.id = (char *)ctr_string(&e->c, "id");
+	req.exec_id = (char *)e->exec_id;
+	req.stdin = true;
+	/* The process may have ended by now. */
+	if (!p[0].revents && shim_call(&e->c, "CloseIO", &req.base,
+				       &google__protobuf__empty__descriptor, NULL, &gone) < 0)
+		return NULL;
+	return NULL;
+}
+
+static int wait_for_end(struct ctr *c, const char *exec_id, int ended_fd, uint32_t *ret_status,
+			struct err *err)
 {
 	TASK(WaitRequest) req = TASK_INIT(WAIT_REQUEST);
 	TASK(WaitResponse) * resp;
-	int r, done;
+	struct arena *a _cleanup_arena_ = arena_new(0);
+	int stop_fd _cleanup_close_ = eventfd(0, EFD_CLOEXEC);
+	struct ender e = {.exec_id = exec_id, .ended_fd = ended_fd, .stop_fd = stop_fd};
+	pthread_t thread;
+	int r;
 
+	if (!a || stop_fd < 0)
+		return err_nomem(err);
+	e.c.ctx = ctx_part(&c->ctx, a);
+	e.c.level = c->level;
+	e.c.client = c->client;
+	r = pthread_create(&thread, NULL, end_input, &e);
+	if (r != 0)
+		return err_errno(err, r, "start a thread");
 	req.id = (char *)ctr_string(c, "id");
 	req.exec_id = (char *)exec_id;
+	r = shim_call(c, "Wait", &req.base, &containerd__task__v3__wait_response__descriptor, &resp,
+		      err);
+	eventfd_write(stop_fd, 1);
+	pthread_join(thread, NULL);
+	if (r == 0)
+		*ret_status = resp->exit_status;
+	return r;
+}
+
+/* Copies until the process has ended. */
+static int attached(struct ctr *c, const char *exec_id, struct client_io *io, struct err *err)
+{
+	int ended_fd = client_io_stdin_ended_fd(io), r, done;
+	uint32_t status = 0;
+
 	r = client_io_run(io, err);
 	if (r < 0)
 		return r;
-	r = shim_call(c, "Wait", &req.base, &containerd__task__v3__wait_response__descriptor, &resp,
-		      err);
+	r = wait_for_end(c, exec_id, ended_fd, &status, err);
 	done = client_io_finish(io, r < 0 ? NULL : err);
-	return r < 0 ? r : done < 0 ? done : (int)(resp->exit_status & 255);
+	return r < 0 ? r : done < 0 ? done : (int)(status & 255);
 }
 
 static int exec_call(struct ctr *c, const char *exec_id, char *process, struct err *err)

@@ -72,6 +72,17 @@ def test_ctr_shim_tells_the_state_and_runs_a_process(daemon, ctr, image, name, r
     until("the end", lambda: json.loads(ctr.out("shim", "--id", name, "state", *version))["status"] == 3)
 
 
+def test_the_end_of_standard_input_reaches_a_process_of_ctr_shim(ctr, image, name, runtime, tmp_path):
+    start(ctr, image, name, *runtime)
+    for f in ("in", "out", "err"):
+        os.mkfifo(tmp_path / f)
+    spec = tmp_path / "process.json"
+    spec.write_text(json.dumps({"user": {"uid": 0, "gid": 0}, "args": ["cat"], "env": ["PATH=/bin"], "cwd": "/"}))
+    p = ctr("shim", "--id", name, "exec", "--attach", "--stdin", tmp_path / "in", "--stdout", tmp_path / "out", "--stderr", tmp_path / "err",
+            "--spec", spec, "e1", input="hello\n")
+    assert p.stdout.splitlines()[1:] == ["hello"]
+
+
 def test_ctr_shim_starts_and_deletes(daemon, ctr, image, name, api):
     ctr("containers", "create", image, name, "sleep", "1000000")
     mounts = api.snapshots.Mounts(api.snapshots_m.MountsRequest(snapshotter="overlayfs", key=name), metadata=NS).mounts
