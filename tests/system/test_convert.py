@@ -175,7 +175,7 @@ def test_what_somebody_else_writes_is_waited_for(ctr, layered):
 def test_a_conversion_that_takes_too_long_gives_its_lease_back(ctr, layered):
     ctr("images", "pull", "--plain-http", layered["gzip"])
     with held(ctr, "convert-uncompress-from-" + first_layer(ctr, layered["gzip"])):
-        late = ctr("--timeout", "4s", "images", "convert", "--uncompress", layered["gzip"], "localhost/plain:1", check=False)
+        late = ctr("--timeout", "8s", "images", "convert", "--uncompress", layered["gzip"], "localhost/plain:1", check=False)
     assert late.returncode == 1 and "deadline exceeded" in late.stderr and "delete lease" not in late.stderr
     assert not ctr.quiet("leases", "ls", "-q")
 

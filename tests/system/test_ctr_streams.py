@@ -98,7 +98,7 @@ def test_an_interrupted_pull_leaves_nothing_in_tmp(ctr):
         silent.settimeout(SECONDS)
         connection, _ = silent.accept()
         assert list(pathlib.Path("/tmp").glob(f"ctr-hosts-*/{host}"))
-        p.send_signal(signal.SIGINT)
-        assert p.wait(SECONDS) == -signal.SIGINT
+        p.send_signal(signal.SIGTERM)
+        assert p.wait(SECONDS) == -signal.SIGTERM
         connection.close()
     assert not list(pathlib.Path("/tmp").glob(f"ctr-hosts-*/{host}"))
