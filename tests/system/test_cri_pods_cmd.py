@@ -3,9 +3,13 @@
 import json
 import os
 import subprocess
+from concurrent import futures
+
+import grpc
+import pytest
 
 from cri_fixtures import cri, cri_and_image, image
-from harness import until
+from harness import BIN, Ctr, until
 
 
 def test_list_shows_pods_with_address_and_containers(cri, image):
@@ -138,3 +142,28 @@ def test_following_goes_through_rotation_and_ends_with_the_container(cri, image)
     cri.ReopenContainerLog(container_id=k)
     cri.ExecSync(container_id=k, cmd=["touch", "/go"])
     assert follower.stdout.read() == "after\n" and follower.wait(90) == 0
+
+
+@pytest.mark.parametrize("nameless", ["pod", "container"])
+def test_what_comes_without_a_name_is_an_error(stubs, tmp_path, nameless):
+    """Of a containerd that is not ours; the metadata is optional on the wire."""
+    pb, code = stubs("runtime/v1/api")
+
+    class Odd(code.RuntimeServiceServicer):
+        def ListPodSandbox(self, request, context):
+            pod = pb.PodSandbox(id="p1", metadata=pb.PodSandboxMetadata(name="p", namespace="n") if nameless != "pod" else None)
+            return pb.ListPodSandboxResponse(items=[pod, pod])
+
+        def ListContainers(self, request, context):
+            return pb.ListContainersResponse(containers=[pb.Container(id="c1", pod_sandbox_id="p1")] * 2)
+
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    code.add_RuntimeServiceServicer_to_server(Odd(), server)
+    server.add_insecure_port(f"unix:{tmp_path}/odd.sock")
+    server.start()
+    try:
+        for command in (["pods", "ls"], ["pods", "ps"]):
+            p = Ctr(BIN / "ctr", tmp_path / "odd.sock")(*command, check=False)
+            assert p.returncode == 1 and f"{nameless} {nameless[0]}1 came without its name" in p.stderr, p.stderr
+    finally:
+        server.stop(None)
