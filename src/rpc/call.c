@@ -409,8 +409,14 @@ void rpc_call_reject(struct rpc_call *c, const struct err *err)
 
 int rpc_recv(struct rpc_call *c, ProtobufCMessage **ret, struct err *err)
 {
+	return rpc_recv_for(c, NULL, ret, err);
+}
+
+int rpc_recv_for(struct rpc_call *c, const struct ctx *user, ProtobufCMessage **ret,
+		 struct err *err)
+{
 	_cleanup_(rpc_msg_freep) struct rpc_msg *m = NULL;
-	int r = rpc_pipe_take(&c->pipe, NULL, &m, err);
+	int r = rpc_pipe_take(&c->pipe, user, &m, err);
 
 	if (r <= 0)
 		return r;
@@ -426,7 +432,7 @@ int rpc_recv(struct rpc_call *c, ProtobufCMessage **ret, struct err *err)
 }
 
 static int call_send(struct rpc_call *c, struct rpc_msg *m, size_t limit, bool block,
-		     struct err *err)
+		     const struct ctx *user, struct err *err)
 {
 	bool stream = rpc_kind_streams_out(c->entry->method->kind);
 	bool second;
@@ -440,7 +446,7 @@ static int call_send(struct rpc_call *c, struct rpc_msg *m, size_t limit, bool b
 		rpc_msg_free(m);
 		return err_set_raw(err, ERR_INTERNAL, "second reply to a unary call");
 	}
-	r = rpc_pipe_put(&c->pipe, m, limit, block, NULL, err);
+	r = rpc_pipe_put(&c->pipe, m, limit, block, user, err);
 	if (r < 0)
 		return r;
 	count(&c->entry->stats->sent, 1);
@@ -452,10 +458,16 @@ static int call_send(struct rpc_call *c, struct rpc_msg *m, size_t limit, bool b
 
 int rpc_send(struct rpc_call *c, const ProtobufCMessage *msg, struct err *err)
 {
+	return rpc_send_for(c, NULL, msg, err);
+}
+
+int rpc_send_for(struct rpc_call *c, const struct ctx *user, const ProtobufCMessage *msg,
+		 struct err *err)
+{
 	struct rpc_msg *m;
 	int r = rpc_msg_pack(&c->server->hub, msg, c->server->max_send, &m, err);
 
-	return r < 0 ? r : call_send(c, m, RPC_STREAM_SHARE, true, err);
+	return r < 0 ? r : call_send(c, m, RPC_STREAM_SHARE, true, user, err);
 }
 
 int rpc_send_packed_nowait(struct rpc_call *c, const void *packed, size_t n, size_t limit,
@@ -464,7 +476,7 @@ int rpc_send_packed_nowait(struct rpc_call *c, const void *packed, size_t n, siz
 	struct rpc_msg *m;
 	int r = rpc_msg_copy(&c->server->hub, packed, n, c->server->max_send, &m, err);
 
-	return r < 0 ? r : call_send(c, m, MAX(limit, 1), false, err);
+	return r < 0 ? r : call_send(c, m, MAX(limit, 1), false, NULL, err);
 }
 
 int rpc_defer(struct rpc_call *c)

@@ -57,10 +57,15 @@ const char *rpc_metadata(struct rpc_call *call, const char *key);
  * which resets that message's memory only; everything else in the arena stays). 1 = got one, 0 =
  * the client has finished, negative = error (canceled, deadline, bad message). Blocks. */
 int rpc_recv(struct rpc_call *call, ProtobufCMessage **ret, struct err *err) _must_check_;
+/* The same in the work of another request: ends with @user, too. */
+int rpc_recv_for(struct rpc_call *call, const struct ctx *user, ProtobufCMessage **ret,
+		 struct err *err) _must_check_;
 /* Encodes now and queues; blocks while more than the stream's share of memory (1 MiB) is unsent.
  * -ERR_CANCELED when the client is gone. On the loop's thread it never blocks: there, and in
  * rpc_send_nowait(), a queue over @limit bytes is -ERR_RESOURCE_EXHAUSTED. */
 int rpc_send(struct rpc_call *call, const ProtobufCMessage *msg, struct err *err) _must_check_;
+int rpc_send_for(struct rpc_call *call, const struct ctx *user, const ProtobufCMessage *msg,
+		 struct err *err) _must_check_;
 /* Any thread, never blocks; @packed is one encoded message. @limit: bytes that may wait unsent in
  * this stream. */
 int rpc_send_packed_nowait(struct rpc_call *call, const void *packed, size_t n, size_t limit,

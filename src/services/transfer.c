@@ -3,7 +3,6 @@
  * is to be done. */
 #include "plugins/transfer/transfer.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -71,7 +70,7 @@ static void progress(void *arg, const struct transfer_progress *p)
 	while (p->parents && p->parents[m.n_parents])
 		m.n_parents++;
 	/* One who has stopped looking does not stop the work. */
-	(void)!stream_send(c->progress, &m.base, NULL);
+	(void)!stream_offer(c->progress, &m.base, NULL);
 }
 
 /* ---- credentials ---- */
@@ -136,6 +135,8 @@ static int registry_get(struct call *c, const Google__Protobuf__Any *any,
 		if (e == 0 && !str_empty(m->resolver->auth_stream)) {
 			e = stream_get(c->ctx, c->s->streams, m->resolver->auth_stream, &c->auth,
 				       err);
+			if (e == 0)
+				stream_bind(c->auth, c->ctx);
 			r.auth = ask;
 			r.auth_arg = c;
 		}
@@ -319,19 +320,15 @@ static int export(struct call *c, const Google__Protobuf__Any *src,
 	return e;
 }
 
-static int copy_bytes(struct ctx *ctx, int fd, struct byte_sink *out, struct err *err)
+static int copy_bytes(struct byte_source *in, struct byte_sink *out, struct err *err)
 {
 	_cleanup_free_ char *chunk = malloc(CHUNK);
 	int r = chunk ? 0 : err_nomem(err);
 	while (r == 0) {
-		ssize_t n = read(fd, chunk, CHUNK);
-		if (n < 0 && errno == EINTR)
-			continue;
+		ssize_t n = byte_source_read(in, chunk, CHUNK, err);
 		if (n <= 0)
-			return n < 0 ? err_errno(err, errno, "read an archive") : 0;
-		r = ctx_check(ctx, err);
-		if (r == 0)
-			r = byte_sink_write(out, chunk, (size_t)n, err);
+			return (int)n;
+		r = byte_sink_write(out, chunk, (size_t)n, err);
 	}
 	return r;
 }
@@ -356,7 +353,7 @@ static int echo(struct call *c, const Google__Protobuf__Any *src, const Google__
 		return e;
 	e = byte_sink_open(c->ctx, c->s, to->stream, &out, err);
 	if (e == 0) {
-		e = copy_bytes(c->ctx, byte_source_fd(in), out, err);
+		e = copy_bytes(in, out, err);
 		byte_sink_close(out);
 	}
 	int b = byte_source_close(in, e < 0, &broken);

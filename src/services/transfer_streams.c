@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -16,6 +17,8 @@
 #define WINDOW 65536
 #define DATA_MAX 32768
 #define CREDIT_MAX (1 << 30)
+/* Between two looks whether a request has been canceled. */
+#define TICK_MS 100
 
 #define TR(x) Containerd__Types__Transfer__##x
 #define DESC(x) containerd__types__transfer__##x##__descriptor
@@ -24,6 +27,7 @@
 
 /* Freed by whoever is last: the job, or byte_source_close(). */
 struct byte_source {
+	struct ctx *ctx; /* of the request; not for the job, which may last longer */
 	struct stream *stream;
 	int read_fd, write_fd;
 	pthread_mutex_t lock;
@@ -105,6 +109,7 @@ int byte_source_open(struct ctx *ctx, struct services *s, const char *stream,
 		free(b);
 		return r;
 	}
+	b->ctx = ctx;
 	b->read_fd = p[0];
 	b->write_fd = p[1];
 	pthread_mutex_init(&b->lock, NULL);
@@ -125,13 +130,33 @@ int byte_source_fd(const struct byte_source *b)
 	return b->read_fd;
 }
 
+ssize_t byte_source_read(struct byte_source *b, void *p, size_t n, struct err *err)
+{
+	struct pollfd pfd = {.fd = b->read_fd, .events = POLLIN};
+	for (;;) {
+		int r = ctx_check(b->ctx, err), ms = ctx_poll_ms(b->ctx);
+		if (r < 0)
+			return r;
+		if (poll(&pfd, 1, ms < 0 ? TICK_MS : MIN(ms, TICK_MS)) <= 0)
+			continue;
+		ssize_t k = read(b->read_fd, p, n);
+		if (k >= 0)
+			return k;
+		if (errno != EINTR)
+			return err_errno(err, errno, "read an archive");
+	}
+}
+
 int byte_source_close(struct byte_source *b, bool abandon, struct err *err)
 {
 	/* An archive may go on after what its reader wanted (padding): that is taken in, unless it
 	 * failed. */
+	struct err own = ERR_INIT;
 	char chunk[4096];
-	while (!abandon && read(b->read_fd, chunk, sizeof(chunk)) > 0)
-		;
+	ssize_t n = abandon ? 0 : 1;
+	while (n > 0)
+		n = byte_source_read(b, chunk, sizeof(chunk), &own);
+	abandon = abandon || n < 0;
 	close(b->read_fd);
 	pthread_mutex_lock(&b->lock);
 	while (!abandon && !b->done)
@@ -140,8 +165,11 @@ int byte_source_close(struct byte_source *b, bool abandon, struct err *err)
 	bool mine = b->done;
 	pthread_mutex_unlock(&b->lock);
 	if (!mine)
-		return 0; /* the job frees it when the client has seen our answer and gone */
-	int r = b->err.kind && !abandon ? err_copy(err, &b->err) : 0;
+		/* The job frees it when the client has seen our answer and gone. */
+		return own.kind ? err_copy(err, &own) : 0;
+	int r = own.kind ? err_copy(err, &own) : 0;
+	if (b->err.kind && !abandon)
+		r = err_copy(err, &b->err);
 	source_free(b);
 	return r;
 }
@@ -168,6 +196,7 @@ int byte_sink_open(struct ctx *ctx, struct services *s, const char *stream, stru
 		free(b);
 		return r;
 	}
+	stream_bind(b->stream, ctx);
 	*ret = b;
 	return 0;
 }

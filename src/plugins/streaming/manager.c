@@ -10,12 +10,16 @@
 #include "base/str.h"
 #include "protos.h"
 
+/* Bytes that stream_offer() lets wait unread. */
+#define OFFER_MAX ((size_t)1 << 20)
+
 struct stream {
 	struct streams *owner;
 	struct stream *next;
 	struct rpc_call *call;
 	const char *ns, *id;
-	bool in_use, closed; /* all under the owner's lock */
+	const struct ctx *user; /* of who has taken it, or NULL */
+	bool in_use, closed;	/* all under the owner's lock */
 };
 
 struct streams {
@@ -124,24 +128,55 @@ int stream_get(struct ctx *ctx, struct streams *s, const char *id, struct stream
 	return 0;
 }
 
-int stream_send(struct stream *s, const ProtobufCMessage *msg, struct err *err)
+void stream_bind(struct stream *s, const struct ctx *ctx)
 {
-	Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT;
+	s->user = ctx;
+}
+
+/* @ret->value is the caller's to free. */
+static int any_of(const ProtobufCMessage *msg, Google__Protobuf__Any *ret, struct err *err)
+{
 	size_t n = protobuf_c_message_get_packed_size(msg);
-	_cleanup_free_ uint8_t *packed = malloc(n + 1);
+	uint8_t *packed = malloc(n + 1);
 	if (!packed)
 		return err_nomem(err);
 	protobuf_c_message_pack(msg, packed);
-	any.type_url = (char *)msg->descriptor->name;
-	any.value = (ProtobufCBinaryData){.data = packed, .len = n};
-	return rpc_send(s->call, &any.base, err);
+	*ret = (Google__Protobuf__Any)GOOGLE__PROTOBUF__ANY__INIT;
+	ret->type_url = (char *)msg->descriptor->name;
+	ret->value = (ProtobufCBinaryData){.data = packed, .len = n};
+	return 0;
+}
+
+int stream_send(struct stream *s, const ProtobufCMessage *msg, struct err *err)
+{
+	Google__Protobuf__Any any;
+	int r = any_of(msg, &any, err);
+	if (r < 0)
+		return r;
+	r = rpc_send_for(s->call, s->user, &any.base, err);
+	free(any.value.data);
+	return r;
+}
+
+int stream_offer(struct stream *s, const ProtobufCMessage *msg, struct err *err)
+{
+	Google__Protobuf__Any any;
+	int r = any_of(msg, &any, err);
+	if (r < 0)
+		return r;
+	size_t n = protobuf_c_message_get_packed_size(&any.base);
+	_cleanup_free_ uint8_t *packed = malloc(n);
+	if (packed)
+		protobuf_c_message_pack(&any.base, packed);
+	free(any.value.data);
+	return packed ? rpc_send_packed_nowait(s->call, packed, n, OFFER_MAX, err) : err_nomem(err);
 }
 
 int stream_recv(struct stream *s, struct arena *a, const ProtobufCMessageDescriptor *desc,
 		void *ret, struct err *err)
 {
 	Google__Protobuf__Any *any;
-	int r = rpc_recv(s->call, (ProtobufCMessage **)&any, err);
+	int r = rpc_recv_for(s->call, s->user, (ProtobufCMessage **)&any, err);
 	if (r <= 0)
 		return r;
 	const char *slash = strrchr(any->type_url, '/');

@@ -24,8 +24,13 @@ int streams_serve(struct streams *s, struct rpc_call *call, const char *id,
 /* Takes the stream for use. -ERR_NOT_FOUND `stream "x"`; -ERR_FAILED_PRECONDITION when in use. */
 int stream_get(struct ctx *ctx, struct streams *s, const char *id, struct stream **ret,
 	       struct err *err) _must_check_;
+/* The waits below end with @ctx, too, which lives until the stream is closed or bound anew; NULL =
+ * none, as after stream_get(). */
+void stream_bind(struct stream *s, const struct ctx *ctx);
 /* Sends @msg packed in an Any of its type's name. Blocks while the client does not read. */
 int stream_send(struct stream *s, const ProtobufCMessage *msg, struct err *err) _must_check_;
+/* Never blocks: -ERR_RESOURCE_EXHAUSTED when too much waits for the client to read it. */
+int stream_offer(struct stream *s, const ProtobufCMessage *msg, struct err *err) _must_check_;
 /* 1 = got a message of type @desc in @a, 0 = the client has closed its side. A message of another
  * type is an error. Blocks. */
 int stream_recv(struct stream *s, struct arena *a, const ProtobufCMessageDescriptor *desc,

@@ -190,6 +190,28 @@ static void user_of_a_stream_sees_that_its_client_has_gone(void **state)
 	harness_wait_done(h, 1);
 }
 
+static void what_is_offered_and_not_read_is_left_out(void **state)
+{
+	struct harness *h = *state;
+	struct rpc_stream *st = open_named(h, "p");
+	struct stream *s;
+	TR(Progress) p = CONTAINERD__TYPES__TRANSFER__PROGRESS__INIT;
+	static char name[16384];
+	size_t sent = 0;
+	Any *any;
+	memset(name, 'n', sizeof(name) - 1);
+	p.name = name;
+	assert_ok(stream_get(&h->ctx, h->s.streams, "p", &s, &h->err));
+	while (sent < 10000 && stream_offer(s, &p.base, &h->err) == 0)
+		sent++;
+	assert_in_range(sent, 64, 9999);
+	assert_int_equal(h->err.kind, ERR_RESOURCE_EXHAUSTED);
+	stream_close(s);
+	for (size_t i = 0; i < sent; i++)
+		assert_int_equal(recv_any(h, st, "containerd.types.transfer.Progress", &any), 1);
+	assert_ended(h, st);
+}
+
 /* ---- client to daemon ---- */
 
 static void bytes_come_through_a_pipe_and_credit_goes_back(void **state)
@@ -321,6 +343,25 @@ static void client_that_goes_ends_the_bytes_with_an_error(void **state)
 	harness_wait_done(h, 1);
 }
 
+static void request_that_ends_does_not_wait_for_the_rest_of_the_bytes(void **state)
+{
+	struct harness *h = *state;
+	struct rpc_stream *st = open_named(h, "in");
+	struct byte_source *b;
+	assert_ok(byte_source_open(&h->ctx, &h->s, "in", &b, &h->err));
+	assert_int_equal(recv_credit(h, st), WINDOW);
+	assert_ok(send_data(h, st, "abc", 3));
+	assert_int_equal(recv_credit(h, st), 3);
+	atomic_store(&h->ctx.canceled, true);
+	assert_int_equal(byte_source_close(b, false, &h->err), -ERR_CANCELED);
+	/* The client's stream is its own: what it still sends is dropped. */
+	atomic_store(&h->ctx.canceled, false);
+	assert_ok(send_data(h, st, "def", 3));
+	assert_int_equal(recv_credit(h, st), 3);
+	assert_ok(rpc_stream_close_send(st, &h->err));
+	assert_ended(h, st);
+}
+
 static void source_of_an_unknown_stream_is_not_found(void **state)
 {
 	struct harness *h = *state;
@@ -385,6 +426,19 @@ static void sink_sends_within_the_credit(void **state)
 	assert_ended(h, st);
 }
 
+static void sink_without_credit_ends_with_its_request(void **state)
+{
+	struct harness *h = *state;
+	struct rpc_stream *st = open_named(h, "out");
+	struct byte_sink *k;
+	assert_ok(byte_sink_open(&h->ctx, &h->s, "out", &k, &h->err));
+	h->ctx.deadline = time_mono() + NSEC_PER_SEC / 10;
+	assert_int_equal(byte_sink_write(k, "x", 1, &h->err), -ERR_DEADLINE_EXCEEDED);
+	h->ctx.deadline = 0;
+	byte_sink_close(k);
+	assert_ended(h, st);
+}
+
 static void sink_whose_client_closes_gives_up(void **state)
 {
 	struct harness *h = *state;
@@ -413,6 +467,7 @@ int main(void)
 		T(bad_openings_are_refused),
 		T(stream_that_nobody_takes_ends_with_its_client_or_deadline),
 		T(user_of_a_stream_sees_that_its_client_has_gone),
+		T(what_is_offered_and_not_read_is_left_out),
 		T(bytes_come_through_a_pipe_and_credit_goes_back),
 		T(reader_sets_the_pace),
 		T(what_follows_the_archive_is_taken_in),
@@ -420,8 +475,10 @@ int main(void)
 		T(abandon_after_the_end_frees_at_once),
 		T(wrong_message_in_a_byte_stream_is_told),
 		T(client_that_goes_ends_the_bytes_with_an_error),
+		T(request_that_ends_does_not_wait_for_the_rest_of_the_bytes),
 		T(source_of_an_unknown_stream_is_not_found),
 		T(sink_sends_within_the_credit),
+		T(sink_without_credit_ends_with_its_request),
 		T(sink_whose_client_closes_gives_up),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
