@@ -78,25 +78,32 @@ static int measure(struct ctx *ctx, struct cri *c, struct measured *m, struct er
 
 	if (r < 0)
 		return r;
-	measured_clear(m);
-	m->v = calloc(n + 1, sizeof(*m->v));
-	if (!m->v)
+	_cleanup_(measured_clear) struct measured got = {.v = calloc(n + 1, sizeof(*got.v))};
+	if (!got.v)
 		return err_nomem(err);
 	for (size_t i = 0; i < n; i++) {
 		struct snapshot_usage u;
 		struct err own = ERR_INIT;
 		/* One may go away meanwhile. */
 		if (snapshot_usage(ctx, c->o.db, m->name, infos[i].name, &u, &own) < 0) {
+			/* What is left out because nobody waits any more must not stay out. */
+			r = ctx_check(ctx, err);
+			if (r < 0)
+				return r;
 			if (own.kind != ERR_NOT_FOUND)
 				log_warn("size of snapshot %s: %s", infos[i].name, own.text);
 			continue;
 		}
-		m->v[m->n] = (struct usage){strdup(infos[i].name), u.size, u.inodes};
-		if (!m->v[m->n].key)
+		got.v[got.n] = (struct usage){strdup(infos[i].name), u.size, u.inodes};
+		if (!got.v[got.n].key)
 			return err_nomem(err);
-		m->n++;
+		got.n++;
 	}
-	qsort(m->v, m->n, sizeof(*m->v), usage_cmp);
+	qsort(got.v, got.n, sizeof(*got.v), usage_cmp);
+	measured_clear(m);
+	m->v = TAKE_PTR(got.v);
+	m->n = got.n;
+	got.n = 0;
 	struct timespec now = time_now();
 	m->at_mono = time_mono();
 	m->at = now.tv_sec * NSEC_PER_SEC + now.tv_nsec;

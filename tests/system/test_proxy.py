@@ -12,6 +12,7 @@ import pytest
 
 import images
 import proxies
+from cri import cri_daemon
 from harness import Daemon, rows, until
 
 NS = [("containerd-namespace", "default")]
@@ -477,3 +478,36 @@ def test_two_content_stores_are_refused(tmp_path):
     with pytest.raises(AssertionError, match="multiple plugins registered for io.containerd.content.v1"):
         daemon.start()
     daemon._remove()
+
+
+def test_size_that_was_not_waited_for_is_measured_again(stubs, busybox_layout, tmp_path):
+    plugin = proxies.Snapshotter(stubs, tmp_path / "snap.sock", tmp_path / "snapshots").start()
+    config = f"""
+[proxy_plugins.plain]
+  type = "snapshot"
+  address = "{plugin.address}"
+[plugins.'io.containerd.cri.v1.images']
+  snapshotter = 'plain'
+"""
+    answer = threading.Event()
+    try:
+        with cri_daemon(stubs, busybox_layout, config) as (cri, _):
+            a = Api(stubs, cri.daemon)
+            prepare = a.snapshots_pb.PrepareSnapshotRequest(snapshotter="plain", key="measured", labels=ROOT)
+            a.snapshots.Prepare(prepare, metadata=[("containerd-namespace", "k8s.io")], timeout=90)
+            key = next(k for k in plugin.snapshots if k.endswith("/measured"))
+            (plugin.snapshots[key]["dir"] / "file").write_bytes(bytes(5000))
+            plugin.fail["Usage"] = lambda: answer.wait(90)
+            with pytest.raises(grpc.RpcError) as e:
+                cri.ImageFsInfo(rpc_timeout=3)
+            assert e.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED and plugin.asked("Usage")
+            # The first one's measurement is over before the second is answered.
+            with pytest.raises(grpc.RpcError) as e:
+                cri.ImageFsInfo(rpc_timeout=3)
+            assert e.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+            answer.set()
+            assert cri.ImageFsInfo().image_filesystems[0].used_bytes.value >= 5000
+            a.channel.close()
+    finally:
+        answer.set()
+        plugin.stop()
