@@ -190,5 +190,6 @@ int cri_info_entry(struct arena *a, json_t *j, void *ret_entries, size_t *ret_n,
 struct ctx cri_recover_part(const struct ctx *ctx);
 int cri_recover_pods(struct ctx *ctx, struct cri *c, struct err *err) _must_check_;
 int cri_recover_containers(struct ctx *ctx, struct cri *c, struct err *err) _must_check_;
-/* Removes directories below <root>/<kind> and <state>/<kind> that no object of @t has. */
+/* Removes directories below <root>/<kind> and <state>/<kind> that neither an object of @t nor a
+ * record has. */
 void cri_recover_dirs(struct ctx *ctx, struct cri *c, const char *kind, struct cri_table *t);

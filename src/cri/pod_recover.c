@@ -116,6 +116,16 @@ static void recover_one(struct ctx *ctx, struct cri *c, const char *id, const st
 		log_error("pod %s: it is not known any more: %s", id, err.text);
 }
 
+/* What could not be taken over is still there for a daemon that can. */
+static bool recorded(struct ctx *ctx, struct cri *c, const char *id)
+{
+	struct container k;
+	struct sandbox s;
+
+	return container_get(ctx, c->o.db, id, &k, NULL) != -ERR_NOT_FOUND ||
+	       sandbox_get(ctx, c->o.db, id, &s, NULL) != -ERR_NOT_FOUND;
+}
+
 void cri_recover_dirs(struct ctx *ctx, struct cri *c, const char *kind, struct cri_table *t)
 {
 	const char *const tops[] = {c->o.root, c->o.state};
@@ -132,6 +142,8 @@ void cri_recover_dirs(struct ctx *ctx, struct cri *c, const char *kind, struct c
 				cri_object_unref(o);
 				continue;
 			}
+			if (recorded(ctx, c, e->d_name))
+				continue;
 			int r = rm_rf(dirfd(d), e->d_name);
 			if (r < 0)
 				log_warn("%s/%s belongs to nobody and cannot be removed: %s", dir,

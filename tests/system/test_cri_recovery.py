@@ -110,3 +110,32 @@ def test_shim_that_does_not_answer_holds_up_nobody_for_ever(cri_and_image):
     d.start()
     cri.connect()
     assert cri.ExecSync(container_id=pods[0][1], cmd=["echo", "here"]).stdout == b"here\n"
+
+
+def test_container_that_cannot_be_read_is_left_for_a_daemon_that_can(cri_and_image, stubs):
+    cri, image = cri_and_image
+    d = cri.daemon
+    _, k = pod_with_container(cri, image, "odd")
+    pb, services = stubs("services/containers/v1/containers")
+
+    def metadata(value=None):
+        containers, ns = services.ContainersStub(cri.channel), (("containerd-namespace", "k8s.io"),)
+        record = containers.Get(pb.GetContainerRequest(id=k), metadata=ns).container
+        part = record.extensions["io.cri-containerd.container.metadata"]
+        before = part.value
+        if value is not None:
+            part.value = value
+            containers.Update(pb.UpdateContainerRequest(container=record, update_mask={"paths": ["extensions"]}), metadata=ns)
+        return before
+
+    whole = metadata(b"{")
+    d.stop()
+    d.start()
+    cri.connect()
+    assert not cri.ListContainers().containers
+    metadata(whole)
+    d.stop()
+    d.start()
+    cri.connect()
+    assert [(c.id, c.state) for c in cri.ListContainers().containers] == [(k, cri.pb.CONTAINER_RUNNING)]
+    assert cri.ExecSync(container_id=k, cmd=["echo", "here"]).stdout == b"here\n"
