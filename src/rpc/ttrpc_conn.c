@@ -30,7 +30,7 @@ static void msg_written(struct rpc_msg *m)
 
 static void conn_events(struct ttrpc_conn *c)
 {
-	uint32_t ev = (c->paused ? 0 : EPOLLIN) | (c->want_out ? EPOLLOUT : 0);
+	uint32_t ev = (c->paused || c->full ? 0 : EPOLLIN) | (c->want_out ? EPOLLOUT : 0);
 
 	if (loop_source_set_events(c->source, ev) < 0)
 		c->dead = true;
@@ -63,8 +63,11 @@ bool ttrpc_conn_write(struct ttrpc_conn *c)
 			c->out.head->n -= (size_t)n;
 		}
 	}
-	if (!c->dead && c->want_out != !!c->out.head) {
-		c->want_out = !!c->out.head;
+	bool want = c->out.head,
+	     full = c->out_max && c->out.bytes + c->out.count * sizeof(struct rpc_msg) > c->out_max;
+	if (!c->dead && (want != c->want_out || full != c->full)) {
+		c->want_out = want;
+		c->full = full;
 		conn_events(c);
 	}
 	return !c->dead;
@@ -88,7 +91,7 @@ static void conn_read(struct ttrpc_conn *c)
 {
 	uint8_t b[READ_CHUNK];
 
-	for (int i = 0; i < READS_PER_EVENT && !c->dead && !c->paused; i++) {
+	for (int i = 0; i < READS_PER_EVENT && !c->dead && !c->paused && !c->full; i++) {
 		ssize_t n = recv(c->fd, b, sizeof(b), MSG_DONTWAIT);
 
 		if (n < 0 && errno == EINTR)

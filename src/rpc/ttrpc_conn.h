@@ -24,7 +24,9 @@ struct ttrpc_conn {
 	struct loop_source *source;
 	struct ttrpc_reader reader;
 	struct rpc_queue out;
-	bool want_out;
+	size_t out_max; /* bytes; while more wait nothing is read; 0 = as many as there are. A
+			   server's: two peers that both waited would do so for ever */
+	bool want_out, full;
 	bool dead;		       /* to be closed */
 	struct rpc_pipe *paused;       /* whose reader is slow: nothing is read meanwhile */
 	struct ttrpc_conn *dirty_next; /* for the owner: connections to write after a flush */

@@ -19,6 +19,8 @@
 
 /* Decoded size of a request's envelope. */
 #define ENVELOPE_MAX ((size_t)16 << 20)
+/* Answers that wait for a peer that does not read. */
+#define OUT_MAX ((size_t)16 << 20)
 
 struct tconn;
 
@@ -436,6 +438,8 @@ static void accepted(void *arg, int fd)
 	struct ttrpc_server *s = arg;
 	struct tconn *c = calloc(1, sizeof(*c));
 
+	if (c)
+		c->conn.out_max = OUT_MAX;
 	if (c && (!s->options.check_peer || peer_ok(fd)) &&
 	    ttrpc_conn_init(&c->conn, s->core.hub.loop, fd, &conn_ops) == 0) {
 		c->server = s;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The ttrpc server as the bytes on its socket show it. */
+#include <poll.h>
 #include <sys/socket.h>
 
 #include "harness.h"
@@ -119,6 +120,84 @@ static void stream_ids_must_be_odd_and_rise(void **state)
 	expect_status(fd, 9, 3, NULL);
 	request_send(fd, 7, 0, "Unary", "x");
 	expect_reply(fd, 7, "v", 1);
+	close(fd);
+}
+
+/* Asks for @fd's buffer full and the server's, without a look at an answer; how many calls that
+ * were. @ret_frame is what of the last one is still to be sent. */
+static uint32_t ask_until_full(int fd, struct rpc_msg **ret_frame)
+{
+	static char big[60000];
+	Ttrpc__Request req = TTRPC__REQUEST__INIT;
+	Any a = any_of("x", big, sizeof(big));
+	uint8_t *packed = malloc(sizeof(big) + 256);
+	struct pollfd pf = {.fd = fd, .events = POLLOUT};
+	uint32_t calls = 0;
+
+	memset(big, 'v', sizeof(big));
+	req.service = (char *)ECHO;
+	req.method = (char *)"Unary";
+	req.payload.data = packed;
+	req.payload.len = protobuf_c_message_pack(&a.base, packed);
+	for (;;) {
+		size_t n = protobuf_c_message_get_packed_size(&req.base);
+		struct rpc_msg *m = rpc_msg_new(n);
+
+		protobuf_c_message_pack(&req.base, m->p);
+		ttrpc_frame_wrap(m, 2 * calls + 1, TTRPC_REQUEST, 0);
+		/* Ten times what the server keeps, and nothing has made it stop. */
+		assert_true(++calls < 3000);
+		while (m->n > 0) {
+			ssize_t k = send(fd, m->p, m->n, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+			if (k < 0 && poll(&pf, 1, 2000) == 0) {
+				free(packed);
+				*ret_frame = m;
+				return calls;
+			}
+			if (k > 0) {
+				m->p += k;
+				m->n -= (size_t)k;
+			}
+		}
+		rpc_msg_free(m);
+	}
+}
+
+static void peer_that_does_not_read_is_not_read_from(void **state)
+{
+	int fd = harness_connect();
+	struct rpc_msg *rest;
+	uint32_t calls = ask_until_full(fd, &rest);
+	bool *seen = calloc(calls, sizeof(*seen)), whole = false;
+	struct ttrpc_reader r = {0};
+	static uint8_t chunk[65536];
+	uint32_t got = 0;
+
+	/* And goes on where it stopped. */
+	while (got < calls) {
+		ssize_t k = read(fd, chunk, sizeof(chunk));
+		const uint8_t *p = chunk;
+		size_t n = (size_t)k;
+		struct ttrpc_header h;
+		struct rpc_msg *m;
+
+		assert_true(k > 0);
+		while (ttrpc_reader_feed(&r, &p, &n, &h, &m) == 1) {
+			assert_int_equal(h.type, TTRPC_RESPONSE);
+			assert_true(m->n > 60000 && h.id % 2 == 1 && h.id / 2 < calls &&
+				    !seen[h.id / 2]);
+			seen[h.id / 2] = true;
+			rpc_msg_free(m);
+			got++;
+		}
+		if (!whole && got > calls / 2)
+			assert_int_equal(fd_write_full(fd, rest->p, rest->n), 0);
+		whole = got > calls / 2;
+	}
+	ttrpc_reader_done(&r);
+	rpc_msg_free(rest);
+	free(seen);
 	close(fd);
 }
 
@@ -305,6 +384,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(stream_ids_must_be_odd_and_rise),
+		T(peer_that_does_not_read_is_not_read_from),
 		T(unknown_frame_types_are_ignored),
 		T(oversized_frame_costs_only_its_stream),
 		T(garbage_request_is_invalid_argument),
