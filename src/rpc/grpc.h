@@ -31,8 +31,9 @@ int grpc_server_new(struct loop *l, struct pool *p, const struct grpc_server_opt
 int grpc_server_add(struct grpc_server *s, const struct rpc_service *service);
 /* Takes over a listening socket. Loop's thread, or before it runs. */
 int grpc_server_listen(struct grpc_server *s, int fd);
-/* GOAWAY, no new calls, calls in flight get @grace_ns to finish (then canceled); @fn on the loop
- * when all connections are gone. Loop's thread. */
+/* GOAWAY, no new calls, calls in flight get @grace_ns to finish (then canceled); a client without
+ * calls that does not go is left after half a second. @fn on the loop when all connections are
+ * gone. Loop's thread. */
 void grpc_server_drain(struct grpc_server *s, int64_t grace_ns, loop_fn fn, void *arg);
 /* After the drain, when the loop does not run any more. */
 void grpc_server_free(struct grpc_server *s);

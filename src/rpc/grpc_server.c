@@ -17,6 +17,8 @@
 
 #define PATH_MAX_LEN 1024
 #define DRAIN_PING "drainack"
+/* From one look at the connections that are left to the next. */
+#define DRAIN_LOOK_NS (500 * NSEC_PER_MSEC)
 
 struct gconn;
 
@@ -32,7 +34,8 @@ struct grpc_server {
 	size_t n_conns;
 	struct h2_conn *dirty;
 	bool draining;
-	struct loop_source *grace;
+	struct loop_source *grace; /* while it drains */
+	int64_t drain_end;
 	loop_fn drain_fn;
 	void *drain_arg;
 };
@@ -723,18 +726,25 @@ static void drain_posted(void *arg)
 	drain_check(arg);
 }
 
-/* Time is up: what is left is cut off. */
-static void drain_grace(void *arg)
+/* A client that sleeps does not answer our notice: it is not waited for when it has no calls. When
+ * time is up, what is left is cut off. */
+static void drain_look(void *arg)
 {
 	struct grpc_server *s = arg;
+	int64_t now = time_mono();
+	struct gconn *next;
 
-	while (s->conns) {
-		bool last = !s->conns->next;
+	for (struct gconn *c = s->conns; c; c = next) {
+		bool last = s->conns == c && !c->next;
 
-		conn_free(s->conns);
+		next = c->next;
+		if (now < s->drain_end && (c->calls || c->h2.want_out))
+			continue;
+		conn_free(c);
 		if (last)
 			return;
 	}
+	loop_timer_set(s->grace, MIN(now + DRAIN_LOOK_NS, s->drain_end));
 }
 
 /* Calls that wait for what may never happen must not hold up the end. */
@@ -771,11 +781,14 @@ void grpc_server_drain(struct grpc_server *s, int64_t grace_ns, loop_fn fn, void
 	}
 	s->drain_fn = fn;
 	s->drain_arg = arg;
-	if (!s->conns)
+	s->drain_end = time_mono() + MAX(grace_ns, (int64_t)1);
+	if (!s->conns) {
 		loop_post(s->core.hub.loop, drain_posted, s);
-	else if (loop_add_timer(s->core.hub.loop, time_mono() + MAX(grace_ns, (int64_t)1),
-				drain_grace, s, &s->grace) < 0)
-		drain_grace(s);
+	} else if (loop_add_timer(s->core.hub.loop, MIN(time_mono() + DRAIN_LOOK_NS, s->drain_end),
+				  drain_look, s, &s->grace) < 0) {
+		s->drain_end = 0;
+		drain_look(s);
+	}
 }
 
 void grpc_server_free(struct grpc_server *s)

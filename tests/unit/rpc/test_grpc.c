@@ -623,6 +623,31 @@ static void keepalive_leaves_a_live_connection_alone(void **state)
 	ctx_end(&ctx);
 }
 
+static void drained(void *arg)
+{
+	sem_post(arg);
+}
+
+static void drain_start(void *arg)
+{
+	grpc_server_drain(H.grpc, 3600 * NSEC_PER_SEC, drained, arg);
+}
+
+/* It neither answers nor goes, and has no calls. */
+static void client_that_sleeps_does_not_hold_up_the_end(void **state)
+{
+	struct raw c;
+	char settings[9];
+	sem_t done;
+
+	raw_start(&c);
+	assert_int_equal(recv(c.fd, settings, sizeof(settings), MSG_WAITALL), sizeof(settings));
+	sem_init(&done, 0, 0);
+	harness_on_loop(drain_start, &done);
+	sem_wait_or_fail(&done);
+	raw_end(&c);
+}
+
 static void many_clients_come_and_go(void **state)
 {
 	struct ctx ctx;
@@ -663,6 +688,7 @@ int main(void)
 		T(outcome_of_each_call_is_reported),
 		T(client_survives_bad_servers),
 		T(keepalive_leaves_a_live_connection_alone),
+		T(client_that_sleeps_does_not_hold_up_the_end),
 		T(many_clients_come_and_go),
 	};
 
