@@ -12,6 +12,7 @@ import uuid
 
 import grpc
 
+from dial import dial
 from harness import Daemon, processes, run, until
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -140,7 +141,7 @@ class Cri:
 
     def connect(self):
         """Anew, after the daemon was restarted; waits until it has found its pods again."""
-        self.channel = grpc.insecure_channel(f"unix:{self.daemon.address}", options=[("grpc.max_receive_message_length", 64 << 20)])
+        self.channel = dial(self.daemon.address, options=[("grpc.max_receive_message_length", 64 << 20)])
         self.runtime, self.images = self.services.RuntimeServiceStub(self.channel), self.services.ImageServiceStub(self.channel)
 
         def ready():

@@ -16,6 +16,7 @@ from google.protobuf import any_pb2, message_factory
 
 import harness
 import images
+from dial import dial
 from harness import Daemon, children, processes
 
 OCI_MANIFEST, OCI_INDEX, OCI_CONFIG, OCI_LAYER = images.MANIFEST, images.INDEX, images.CONFIG, images.LAYER
@@ -141,8 +142,7 @@ class Api:
 
     def __init__(self, stubs, daemon, ns="default", options=()):
         self.stubs, self.ns, self.daemon = stubs, ns, daemon
-        self.channel = grpc.insecure_channel(f"unix:{daemon.address}", options=[
-            ("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1), *options])
+        self.channel = dial(daemon.address, options=[("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1), *options])
         self.made = {}
 
     def close(self):

@@ -14,6 +14,8 @@ import threading
 
 import grpc
 
+from dial import dial
+
 REF = "containerd.io/snapshot.ref"
 
 
@@ -173,7 +175,7 @@ class Differ(Plugin):
 
     def blob(self, digest, context):
         md = [(k, v) for k, v in context.invocation_metadata() if k.startswith("containerd-")]
-        with grpc.insecure_channel(f"unix:{self.daemon}") as channel:
+        with dial(self.daemon) as channel:
             stub = self.content.ContentStub(channel)
             return b"".join(m.data for m in stub.Read(self.content_pb.ReadContentRequest(digest=digest), metadata=md))
 

@@ -11,6 +11,7 @@ import threading
 import grpc
 from google.protobuf import descriptor_pool, json_format, message_factory
 
+from dial import dial
 from harness import ROOT
 
 SECONDS = 60
@@ -90,8 +91,7 @@ class Client:
         self.ns = ns
         # The first request of each method that was answered.
         self.good = {}
-        self.channel = grpc.insecure_channel(f"unix:{address}", options=[("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1),
-                                                                        ("grpc.use_local_subchannel_pool", 1)])
+        self.channel = dial(address, options=[("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)])
 
     def metadata(self, ns=None, lease=None):
         ns = self.ns if ns is None else ns

@@ -16,6 +16,7 @@ import urllib.request
 import grpc
 import pytest
 
+from dial import dial
 from harness import BIN, Daemon, children, free_port, processes, run, until
 
 SECONDS = 90
@@ -438,7 +439,7 @@ def test_plain_grpc_on_tcp(stubs):
     d.start()
     try:
         messages, services = stubs("grpc/health/v1/health")
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        with dial(f"127.0.0.1:{port}") as channel:
             assert services.HealthStub(channel).Check(messages.HealthCheckRequest(), timeout=SECONDS).status == 1
     finally:
         d.close()

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 import proxies
+from dial import dial
 from harness import Daemon
 
 GC = "containerd.io/gc."
@@ -152,7 +153,7 @@ class Maker:
     """Makes a graph through the daemon's API, all of it held by a lease until it is whole."""
 
     def __init__(self, stubs, daemon, ns):
-        self.channel = grpc.insecure_channel(f"unix:{daemon.address}")
+        self.channel = dial(daemon.address)
         self.md = [("containerd-namespace", ns)]
         self.held = self.md + [("containerd-lease", "hold")]
         for name in ("content", "images", "snapshots", "containers", "leases"):

@@ -7,6 +7,7 @@ import threading
 import grpc
 import pytest
 
+from dial import dial
 from harness import until
 
 OK, INVALID, NOT_FOUND, EXISTS = grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ALREADY_EXISTS
@@ -25,7 +26,7 @@ class Api:
              "transfer": "services/transfer/v1/transfer", "health": "grpc/health/v1/health", "diff": "services/diff/v1/diff"}
 
     def __init__(self, stubs, address):
-        self.channel = grpc.insecure_channel(f"unix:{address}")
+        self.channel = dial(address)
         for name, path in self.FILES.items():
             messages, services = stubs(path)
             stub = [getattr(services, n) for n in dir(services) if n.endswith("Stub")][0]
@@ -356,7 +357,7 @@ def test_list_of_more_than_a_call_may_take(api, daemon, stubs):
     for n in range(1200):  # 72 MB of labels
         data = str(n).encode()
         list(api.content.Write(iter([m.WriteContentRequest(action=m.COMMIT, ref=str(n), data=data, total=len(data), labels=labels)]), metadata=md))
-    with grpc.insecure_channel(f"unix:{daemon.address}", options=[("grpc.max_receive_message_length", 64 << 20)]) as channel:
+    with dial(daemon.address, options=[("grpc.max_receive_message_length", 64 << 20)]) as channel:
         content = stubs(Api.FILES["content"])[1].ContentStub(channel)
         infos = [i for answer in content.List(m.ListContentRequest(), metadata=md) for i in answer.info]
     assert {i.digest for i in infos} == {digest_of(str(n).encode()) for n in range(1200)}

@@ -16,6 +16,7 @@ from google.protobuf import any_pb2
 import evil
 import harness
 import images
+from dial import dial
 from evil import refused
 
 SPEC = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
@@ -436,7 +437,7 @@ def test_slow_subscriber(api):
 
 
 def test_malformed_requests(api, daemon):
-    channel = grpc.insecure_channel(f"unix:{daemon.address}")
+    channel = dial(daemon.address)
     seen = set()
     for name in ("containers.v1.Containers/Create", "images.v1.Images/Create", "tasks.v1.Tasks/Create", "content.v1.Content/Info", "leases.v1.Leases/Create",
                  "transfer.v1.Transfer/Transfer", "snapshots.v1.Snapshots/Prepare", "events.v1.Events/Forward", "nope.v1.Nope/X"):
@@ -454,7 +455,7 @@ def test_malformed_requests(api, daemon):
 def test_strings_are_not_cut_at_nul(api):
     """Nor is a name let in that other clients could not read."""
     assert "NUL" in refused(api.images.Create, image={"name": "a\0b", "target": {"media_type": "x", "digest": "sha256:" + "a" * 64, "size": 1}})[1]
-    channel = grpc.insecure_channel(f"unix:{api.daemon.address}")
+    channel = dial(api.daemon.address)
     create = channel.unary_unary("/containerd.services.leases.v1.Leases/Create", request_serializer=bytes, response_deserializer=bytes)
     assert refused(create, b"\x0a\x02\xff\xfe", metadata=api.metadata())[0] == "INVALID_ARGUMENT"
     channel.close()

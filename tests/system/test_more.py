@@ -7,6 +7,7 @@ import signal
 import grpc
 import pytest
 
+from dial import dial
 from harness import Daemon, rows, until
 
 STATUS, POLICY, COUNT = "containerd.io/restart.status", "containerd.io/restart.policy", "containerd.io/restart.count"
@@ -263,7 +264,7 @@ def test_verifiers_over_the_limit_are_not_asked(ctr, busybox, verifier):
 def store(stubs, daemon):
     messages, services = stubs("services/sandbox/v1/sandbox")
     types, _ = stubs("types/sandbox")
-    channel = grpc.insecure_channel(f"unix:{daemon.address}")
+    channel = dial(daemon.address)
     yield services.StoreStub(channel), messages, types
     channel.close()
 
@@ -319,7 +320,7 @@ def mounts(stubs, daemon):
     messages, services = stubs("services/mounts/v1/mounts")
     types, _ = stubs("types/mount")
     leases, lease_services = stubs("services/leases/v1/leases")
-    channel = grpc.insecure_channel(f"unix:{daemon.address}")
+    channel = dial(daemon.address)
     yield services.MountsStub(channel), messages, types, lease_services.LeasesStub(channel), leases
     channel.close()
 

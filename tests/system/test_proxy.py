@@ -13,6 +13,7 @@ import pytest
 import images
 import proxies
 from cri import cri_daemon
+from dial import dial
 from harness import Daemon, rows, until
 
 NS = [("containerd-namespace", "default")]
@@ -50,7 +51,7 @@ def chain_ids(tars):
 
 class Api:
     def __init__(self, stubs, daemon):
-        self.channel = grpc.insecure_channel(f"unix:{daemon.address}")
+        self.channel = dial(daemon.address)
         for name, path in (("snapshots", "services/snapshots/v1/snapshots"), ("content", "services/content/v1/content"),
                            ("leases", "services/leases/v1/leases"), ("diff", "services/diff/v1/diff"),
                            ("introspection", "services/introspection/v1/introspection")):

@@ -10,6 +10,7 @@ import threading
 import grpc
 import pytest
 
+from dial import dial
 from harness import DEBIAN_SHIM, SECONDS, alive, catches, processes, until
 
 NS = [("containerd-namespace", "default")]
@@ -27,7 +28,7 @@ class Sandboxes:
         self.types, _ = stubs("types/sandbox")
         self.tasks_m, t = stubs("services/tasks/v1/tasks")
         self.events_m, e = stubs("services/events/v1/events")
-        self.channel = grpc.insecure_channel(f"unix:{daemon.address}")
+        self.channel = dial(daemon.address)
         self.store, self.controller = s.StoreStub(self.channel), s.ControllerStub(self.channel)
         self.tasks, self.events = t.TasksStub(self.channel), e.EventsStub(self.channel)
 

@@ -11,6 +11,7 @@ import threading
 import grpc
 import pytest
 
+from dial import dial
 from harness import BIN, DEBIAN_SHIM, SECONDS, alive, processes, run, until
 
 NS = [("containerd-namespace", "default")]
@@ -19,7 +20,7 @@ QUIET = {"ASAN_OPTIONS": "detect_leaks=0"}
 
 class Api:
     def __init__(self, stubs, daemon):
-        self.channel = grpc.insecure_channel(f"unix:{daemon.address}")
+        self.channel = dial(daemon.address)
         for name, path in (("tasks", "services/tasks/v1/tasks"), ("mounts", "services/mounts/v1/mounts"),
                            ("snapshots", "services/snapshots/v1/snapshots"), ("events", "services/events/v1/events")):
             m, s = stubs(path)
