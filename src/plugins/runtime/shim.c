@@ -205,6 +205,8 @@ static uint8_t *bare_options(struct ctx *ctx, const struct any *options, size_t 
 	return rpc_pack(ctx->arena, &any.base, ret_n);
 }
 
+#define NO_ADDRESS "shim answered no address, but something else"
+
 static int address_check(struct shim_address *addr, struct err *err)
 {
 	if (addr->version > SHIM_VERSION_MAX)
@@ -216,8 +218,7 @@ static int address_check(struct shim_address *addr, struct err *err)
 		return err_set(err, ERR_INVALID_ARGUMENT, "shim answered no address");
 	for (const char *p = addr->address; *p; p++)
 		if (*p <= ' ' || *p > '~')
-			return err_set(err, ERR_INVALID_ARGUMENT,
-				       "shim answered no address, but something else");
+			return err_set(err, ERR_INVALID_ARGUMENT, NO_ADDRESS);
 	return 0;
 }
 
@@ -252,6 +253,9 @@ static int address_parse(struct arena *a, const char *out, size_t n, struct shim
 		addr = (struct shim_address){res->address, str_or(res->protocol, "ttrpc"),
 					     res->version};
 	} else {
+		/* No C string: what precedes its first NUL must not pass for the address. */
+		if (n > 0 && memchr(out, '\0', n))
+			return err_set(err, ERR_INVALID_ARGUMENT, NO_ADDRESS);
 		addr.address = arena_strndup(a, out, n);
 		if (!addr.address)
 			return err_nomem(err);
